@@ -1,0 +1,3 @@
+"""Tilewright."""
+
+__version__ = "0.1.0"

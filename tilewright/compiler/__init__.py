@@ -1,0 +1,1 @@
+"""The compiler: importer, pipeline, build and the artifact; TVM runs in a child process."""

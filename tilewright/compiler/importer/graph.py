@@ -1,0 +1,47 @@
+"""Small questions about ONNX graphs that several passes ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+
+
+def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """`graph` and every graph inside its nodes, outermost first."""
+    yield graph
+    for node in graph.node:
+        for inner in subgraphs(node):
+            yield from all_graphs(inner)
+
+
+def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The graphs a node carries as attributes: branches and loop bodies."""
+    return [g for a in node.attribute for g in ([a.g] if a.HasField("g") else a.graphs)]
+
+
+def reads(node: onnx.NodeProto) -> set[str]:
+    """Every tensor a node needs, those its subgraphs take from outside included."""
+    names = {name for name in node.input if name}
+    for inner in subgraphs(node):
+        made = {value.name for value in inner.input} | {t.name for t in inner.initializer}
+        for child in inner.node:
+            names |= reads(child) - made
+            made |= set(child.output)
+        names |= {value.name for value in inner.output} - made
+    return names
+
+
+def label(node: onnx.NodeProto) -> str:
+    """How a node is called in reports and errors: its name, or its first output."""
+    name = node.name or next((name for name in node.output if name), "(no name)")
+    domain = f"{node.domain}." if node.domain not in ("", "ai.onnx") else ""
+    return f"{name} ({domain}{node.op_type})"
+
+
+def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object:
+    """The value of an attribute, or `default`."""
+    for entry in node.attribute:
+        if entry.name == name:
+            return onnx.helper.get_attribute_value(entry)
+    return default

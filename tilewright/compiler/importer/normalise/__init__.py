@@ -1,0 +1,33 @@
+"""ONNX to simpler ONNX, before TVM sees it. The order is the tuple below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tilewright.compiler.importer.model import OnnxModel
+from tilewright.compiler.importer.normalise.fold import fold_constants
+from tilewright.compiler.importer.normalise.inline import inline_functions
+from tilewright.compiler.importer.normalise.prune import prune
+
+STEPS: tuple[tuple[str, Callable[[OnnxModel], None], str], ...] = (
+    ("inline_functions", inline_functions, "first: the other steps look at one flat graph"),
+    ("fold_constants", fold_constants, "shapes turn into the constants converters ask for"),
+    ("prune", prune, "last: what folding left without readers"),
+)
+
+
+@dataclass(frozen=True)
+class Normalised:
+    """How many nodes went in and came out."""
+
+    nodes_before: int
+    nodes_after: int
+
+
+def normalise(model: OnnxModel) -> Normalised:
+    """Run every step on `model`, in place."""
+    before = len(model.graph.node)
+    for _name, step, _why in STEPS:
+        step(model)
+    return Normalised(before, len(model.graph.node))

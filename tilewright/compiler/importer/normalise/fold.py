@@ -1,0 +1,178 @@
+"""Compute at compile time what does not depend on the inputs.
+
+Before   s = Shape(x: [1, 197, 192]);  y = Reshape(x, Concat(Gather(s, 0), [-1]))
+After    y = Reshape(x, [1, -1])
+
+Each round infers shapes with onnx, then evaluates nodes whose inputs are constants; a shape
+that becomes constant lets the next round infer more. Values come from onnx's own reference
+evaluator. What would grow is left alone: a weight written as Expand of one number must not
+become a gigabyte in the library.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from tilewright.compiler.importer.graph import attribute, subgraphs
+from tilewright.compiler.importer.model import INLINE_BYTES, OnnxModel
+from tilewright.errors import ModelError
+
+Shape = tuple[int | str | None, ...]
+
+MAX_ROUNDS = 32
+MAX_GROWTH_BYTES = 1 << 20
+
+# Different at every run, or kept for what a converter does with them.
+_NEVER = frozenset(
+    {
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "Bernoulli",
+        "Multinomial",
+        "Dropout",
+        "DequantizeLinear",
+    }
+)
+
+
+def fold_constants(model: OnnxModel) -> None:
+    """Fold until nothing changes. Raises ModelError when the shapes contradict each other."""
+    _check_shapes(model)
+    for _ in range(MAX_ROUNDS):
+        shapes = infer_shapes(model)
+        if not _fold_once(model, shapes):
+            break
+
+
+def _check_shapes(model: OnnxModel) -> None:
+    """Strict inference, without value propagation: that refuses valid dynamic models.
+
+    (onnx takes the 1-d result of Unsqueeze on a scalar constant for 2-d there.)
+    """
+    try:
+        onnx.shape_inference.infer_shapes(model.with_weight_types(), strict_mode=True)
+    except onnx.shape_inference.InferenceError as error:
+        first = re.split(r" (?=\(op_type:)", " ".join(str(error).split()))
+        raise ModelError(
+            f"shapes or types do not fit: {first[min(1, len(first) - 1)]}",
+            where=str(model.path),
+            hint="check --shape and --dim, or export the model again",
+        ) from error
+
+
+def infer_shapes(model: OnnxModel) -> dict[str, Shape]:
+    """Shape of every tensor whose rank is known; a dimension is a size, a name, or None."""
+    shown = model.with_weight_types()
+    del shown.graph.value_info[:]
+    inferred = onnx.shape_inference.infer_shapes(shown, data_prop=True)
+    graph = inferred.graph
+    shapes = {
+        value.name: tuple(_dimension(dim) for dim in value.type.tensor_type.shape.dim)
+        for value in [*graph.input, *graph.value_info, *graph.output]
+        if value.type.tensor_type.HasField("shape")
+    }
+    return {**shapes, **{name: array.shape for name, array in model.constants().items()}}
+
+
+def _dimension(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    if dim.HasField("dim_value"):
+        return dim.dim_value
+    return dim.dim_param or None
+
+
+def _fold_once(model: OnnxModel, shapes: dict[str, Shape]) -> bool:
+    graph = model.graph
+    constants = model.constants()
+    outputs = {value.name for value in graph.output}
+    kept: list[onnx.NodeProto] = []
+    for node in graph.node:
+        values = None
+        if not outputs.intersection(node.output):
+            values = _evaluate(model, node, constants, shapes)
+        if values is None:
+            kept.append(node)
+        for name, value in (values or {}).items():
+            constants[name] = value
+            _store(model, name, value)
+    changed = len(kept) < len(graph.node)
+    del graph.node[:]
+    graph.node.extend(kept)
+    return changed
+
+
+def _store(model: OnnxModel, name: str, value: np.ndarray) -> None:
+    if value.nbytes > INLINE_BYTES:
+        model.weights[name] = value
+    else:
+        model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+
+
+def _evaluate(
+    model: OnnxModel,
+    node: onnx.NodeProto,
+    constants: dict[str, np.ndarray],
+    shapes: dict[str, Shape],
+) -> dict[str, np.ndarray] | None:
+    if node.domain not in ("", "ai.onnx") or node.op_type in _NEVER or subgraphs(node):
+        return None
+    if node.op_type in ("Shape", "Size"):
+        return _shape_of(node, shapes)
+    names = [name for name in node.input if name]
+    if not all(name in constants for name in names):
+        return None
+    if node.op_type != "Constant" and not _stays_small(node, constants, shapes):
+        return None
+    feeds = {name: constants[name] for name in names}
+    try:
+        values = _reference(model, node).run(None, feeds)
+    except Exception:
+        # The evaluator does not know every operator; the node is then computed at run time.
+        return None
+    if not all(isinstance(value, np.ndarray | np.generic) for value in values):
+        return None
+    return {name: np.asarray(v) for name, v in zip(node.output, values, strict=False) if name}
+
+
+def _shape_of(node: onnx.NodeProto, shapes: dict[str, Shape]) -> dict[str, np.ndarray] | None:
+    shape = shapes.get(node.input[0])
+    if shape is None or not all(isinstance(dim, int) for dim in shape):
+        return None
+    if node.op_type == "Size":
+        return {node.output[0]: np.asarray(int(np.prod(shape)), np.int64)}
+    start, end = attribute(node, "start", 0), attribute(node, "end", len(shape))
+    return {node.output[0]: np.asarray(shape[start:end], np.int64)}
+
+
+def _stays_small(
+    node: onnx.NodeProto,
+    constants: dict[str, np.ndarray],
+    shapes: dict[str, Shape],
+) -> bool:
+    """Whether the results are known to be no larger than what they are computed from."""
+    before = sum(constants[name].nbytes for name in node.input if name)
+    after = 0
+    for name in filter(None, node.output):
+        shape = shapes.get(name)
+        if shape is None or not all(isinstance(dim, int) for dim in shape):
+            return False
+        after += 8 * int(np.prod(shape, dtype=np.float64))
+    return after <= max(2 * before, MAX_GROWTH_BYTES)
+
+
+def _reference(model: OnnxModel, node: onnx.NodeProto) -> ReferenceEvaluator:
+    unknown = onnx.TypeProto()
+    graph = helper.make_graph(
+        [node],
+        "constant",
+        [helper.make_value_info(name, unknown) for name in dict.fromkeys(node.input) if name],
+        [helper.make_value_info(name, unknown) for name in node.output if name],
+    )
+    opset = helper.make_opsetid("", model.opset())
+    return ReferenceEvaluator(helper.make_model(graph, opset_imports=[opset]))

@@ -1,0 +1,128 @@
+"""The shapes a user gives: `--shape INPUT=1,3,224,224`, `--dim NAME=128`, `--dim NAME=1..512`.
+
+Every open dimension gets a name first, so that two unnamed dimensions are never taken for
+the same one; then names are bound, in all inputs at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tilewright.compiler.importer.model import OnnxModel
+from tilewright.errors import OptionError, UnsupportedModel
+
+# Sizes a symbolic dimension may take when nobody bounds it.
+DEFAULT_BOUNDS = (1, 1 << 31)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Smallest and largest size of a symbolic dimension, inclusive."""
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high:
+            raise OptionError(
+                f"bounds {self.low}..{self.high}", expected="0 <= low <= high, such as 1..512"
+            )
+
+
+def apply(
+    model: OnnxModel,
+    shapes: Mapping[str, Sequence[int]],
+    dims: Mapping[str, int | Bounds],
+) -> dict[str, Bounds]:
+    """Fix the inputs of `model` in place; returns the bounds of the dimensions left open."""
+    _name_open_dimensions(model)
+    sizes = _sizes_from_shapes(model, shapes)
+    for name, value in dims.items():
+        size = value if isinstance(value, int) else None
+        if size is not None and sizes.setdefault(name, size) != size:
+            raise OptionError(
+                f"--dim {name}={size} contradicts --shape, which makes it {sizes[name]}",
+                hint="leave one of them out",
+            )
+    _check_names(model, dims)
+    for value in model.inputs():
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in sizes:
+                dim.dim_value = sizes[dim.dim_param]
+    # What the file says about later tensors was true for its own input shapes only.
+    del model.graph.value_info[:]
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    return {
+        name: dims[name] if isinstance(dims.get(name), Bounds) else Bounds(*DEFAULT_BOUNDS)
+        for name in open_dimensions(model)
+    }
+
+
+def open_dimensions(model: OnnxModel) -> list[str]:
+    """Names of the symbolic dimensions of the inputs, in order of appearance."""
+    names = [
+        dim.dim_param
+        for value in model.inputs()
+        for dim in value.type.tensor_type.shape.dim
+        if dim.dim_param
+    ]
+    return list(dict.fromkeys(names))
+
+
+def _name_open_dimensions(model: OnnxModel) -> None:
+    for value in model.inputs():
+        tensor = value.type.tensor_type
+        if not tensor.HasField("shape"):
+            raise UnsupportedModel(
+                f"input {value.name!r} has no rank",
+                where=str(model.path),
+                expected="a shape, with names for the open dimensions",
+                hint="export the model with input shapes",
+            )
+        for axis, dim in enumerate(tensor.shape.dim):
+            # Exporters write -1 or "?" for an open dimension; 0 is an empty tensor.
+            named = dim.HasField("dim_value") or dim.dim_param not in ("", "?")
+            if not named or dim.dim_value < 0:
+                dim.dim_param = f"{value.name}_d{axis}"
+            if dim.dim_param.isdigit():
+                dim.dim_value = int(dim.dim_param)
+
+
+def _sizes_from_shapes(model: OnnxModel, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    inputs = {value.name: value.type.tensor_type.shape.dim for value in model.inputs()}
+    sizes: dict[str, int] = {}
+    for name, shape in shapes.items():
+        if name not in inputs:
+            raise OptionError(
+                f"--shape names an input the model does not have: {name!r}",
+                expected=f"one of: {', '.join(inputs)}",
+            )
+        shown = ",".join(str(d.dim_param or d.dim_value) for d in inputs[name])
+        if len(shape) != len(inputs[name]) or any(size < 0 for size in shape):
+            raise OptionError(
+                f"--shape {name}={','.join(map(str, shape))} does not fit",
+                expected=f"{len(inputs[name])} sizes for [{shown}]",
+            )
+        for size, dim in zip(shape, inputs[name], strict=True):
+            known = sizes.get(dim.dim_param) if dim.dim_param else dim.dim_value
+            if known not in (None, size):
+                raise OptionError(
+                    f"--shape {name}={','.join(map(str, shape))} gives {size} "
+                    f"where the model needs {known}",
+                    expected=f"sizes for [{shown}]",
+                )
+            if dim.dim_param:
+                sizes[dim.dim_param] = size
+    return sizes
+
+
+def _check_names(model: OnnxModel, dims: Mapping[str, int | Bounds]) -> None:
+    names = open_dimensions(model)
+    for name in dims:
+        if name not in names:
+            raise OptionError(
+                f"--dim names a dimension the model does not have: {name!r}",
+                expected=f"one of: {', '.join(names)}" if names else "no --dim: all are fixed",
+            )

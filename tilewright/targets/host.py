@@ -1,0 +1,102 @@
+"""What this machine is: its CPU features, caches, and how many threads it may use.
+
+Reads what Linux says and needs nothing but the standard library: loading a compiled model
+goes through here.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from tilewright.errors import TargetError
+from tilewright.targets.isa import X86_FEATURES
+
+
+@dataclass(frozen=True)
+class Host:
+    """The CPU as the kernel reports it; cache sizes in bytes, 0 where it does not say."""
+
+    machine: str
+    vendor: str
+    family: int
+    model: int
+    title: str
+    features: frozenset[str]
+    l1d_bytes: int
+    l2_bytes: int
+    l3_bytes: int
+
+
+@functools.cache
+def detect(cpuinfo: Path = Path("/proc/cpuinfo")) -> Host:
+    """Read the first processor's entry of `cpuinfo` and its caches from sysfs."""
+    try:
+        text = cpuinfo.read_text(errors="replace")
+    except OSError as error:
+        raise TargetError(
+            f"cannot tell what this machine is: {error}",
+            expected="a Linux system with /proc mounted",
+            hint="name a target with -t; `tilewright targets` lists them",
+        ) from error
+    entry = dict(_fields(text.split("\n\n")[0]))
+    flags = set(entry.get("flags", "").split())
+    return Host(
+        machine=platform.machine(),
+        vendor=entry.get("vendor_id", "unknown"),
+        family=int(entry.get("cpu family", "0")),
+        model=int(entry.get("model", "0")),
+        title=entry.get("model name", platform.machine()),
+        features=frozenset(name for name, flag in X86_FEATURES.items() if flag in flags),
+        l1d_bytes=_cache_bytes(1),
+        l2_bytes=_cache_bytes(2),
+        l3_bytes=_cache_bytes(3),
+    )
+
+
+def _fields(entry: str) -> list[tuple[str, str]]:
+    pairs = (line.partition(":") for line in entry.splitlines() if ":" in line)
+    return [(key.strip(), value.strip()) for key, _, value in pairs]
+
+
+def _cache_bytes(level: int, root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
+    for index in sorted(root.glob("index*")):
+        try:
+            facts = {name: (index / name).read_text().strip() for name in ("level", "type", "size")}
+        except OSError:
+            continue
+        if int(facts["level"]) == level and facts["type"] != "Instruction":
+            units = {"K": 1024, "M": 1024**2, "G": 1024**3}
+            size = facts["size"]
+            return int(size[:-1]) * units[size[-1]] if size[-1] in units else int(size)
+    return 0
+
+
+def default_threads() -> int:
+    """Threads to use when nobody says: the CPU affinity, cut to the cgroup's CPU quota."""
+    cpus = len(os.sched_getaffinity(0))
+    quota = cgroup_quota()
+    return max(1, min(cpus, math.ceil(quota)) if quota else cpus)
+
+
+def cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """CPUs the cgroup may use on average, None when unlimited.
+
+    Reads `cpu.max` (cgroup v2) or `cpu.cfs_quota_us` (v1):
+    https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files
+    """
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    if quota in ("max", "-1"):
+        return None
+    return int(quota) / int(period)

@@ -1,0 +1,96 @@
+"""A target: a frozen row of hardware facts that checks itself.
+
+Rules and passes read these fields and never the name: a new CPU is a new row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tilewright.errors import TargetError
+from tilewright.targets.isa import X86_FEATURES
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# Widest float32 vector that each feature brings, in bits; without any of them SSE2's 128.
+_VECTOR_BITS = (("avx512f", 512), ("avx", 256))
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the code generator must know about a machine.
+
+    `features` are LLVM names; the code may use these and no others. Cache sizes are bytes
+    per core (`l1d_bytes`, `l2_bytes`) or per socket (`l3_bytes`); 0 means unknown. `cores`
+    is a default for schedules, not a limit; `family_models` are the CPUID (vendor, family,
+    model) triples that this row describes, and `source` says where the figures come from.
+    """
+
+    name: str
+    title: str
+    triple: str
+    mcpu: str
+    features: tuple[str, ...]
+    fma_ports: int
+    l1d_bytes: int
+    l2_bytes: int
+    l3_bytes: int
+    cores: int
+    source: str
+    family_models: tuple[tuple[str, int, int], ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not self.triple.startswith("x86_64"):
+            raise TargetError(
+                f"target {self.name} is for {self.triple.split('-')[0]}",
+                expected="an x86_64 triple",
+                hint="`tilewright targets` lists what can be built for",
+            )
+        if unknown := [f for f in self.features if f not in X86_FEATURES]:
+            raise TargetError(
+                f"target {self.name} names unknown features: {', '.join(unknown)}",
+                expected=f"some of: {', '.join(X86_FEATURES)}",
+            )
+        for name in ("fma_ports", "l1d_bytes", "l2_bytes", "l3_bytes"):
+            if getattr(self, name) < 0:
+                raise TargetError(f"target {self.name}: {name} is {getattr(self, name)}")
+        if self.cores < 1:
+            raise TargetError(f"target {self.name}: {self.cores} cores", expected="at least 1")
+
+    @property
+    def vector_bits(self) -> int:
+        """Width of the widest float vector register, bits."""
+        return next((bits for feature, bits in _VECTOR_BITS if feature in self.features), 128)
+
+    @property
+    def vector_registers(self) -> int:
+        """Number of architectural vector registers (Intel SDM vol. 1, sections 10.2 and 15.2)."""
+        return 32 if "avx512f" in self.features else 16
+
+    def missing_on(self, host_features: frozenset[str]) -> list[str]:
+        """The features this target's code may use that a host with `host_features` lacks."""
+        return [feature for feature in self.features if feature not in host_features]
+
+    def tvm_config(self) -> dict[str, Any]:
+        """The dictionary `tvm.target.Target` takes.
+
+        Every known feature is switched on or off by name, so that a virtual machine that
+        masks part of its CPU never meets an instruction it lacks.
+        """
+        switches = [("+" if f in self.features else "-") + f for f in X86_FEATURES]
+        return {
+            "kind": "llvm",
+            "mtriple": self.triple,
+            "mcpu": self.mcpu,
+            "mattr": switches,
+            "num-cores": self.cores,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """All facts as JSON values, for manifests and `tilewright targets NAME --json`."""
+        facts = asdict(self)
+        facts["features"] = list(self.features)
+        facts["family_models"] = [list(triple) for triple in self.family_models]
+        return {**facts, "vector_bits": self.vector_bits, "vector_registers": self.vector_registers}
