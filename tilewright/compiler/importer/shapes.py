@@ -7,34 +7,19 @@ the same one; then names are bound, in all inputs at once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.errors import OptionError, UnsupportedModel
 
 # Sizes a symbolic dimension may take when nobody bounds it.
-DEFAULT_BOUNDS = (1, 1 << 31)
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """Smallest and largest size of a symbolic dimension, inclusive."""
-
-    low: int
-    high: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.low <= self.high:
-            raise OptionError(
-                f"bounds {self.low}..{self.high}", expected="0 <= low <= high, such as 1..512"
-            )
+DEFAULT_BOUNDS = (1, (1 << 31) - 1)
 
 
 def apply(
     model: OnnxModel,
     shapes: Mapping[str, Sequence[int]],
-    dims: Mapping[str, int | Bounds],
-) -> dict[str, Bounds]:
+    dims: Mapping[str, int | tuple[int, int]],
+) -> dict[str, tuple[int, int]]:
     """Fix the inputs of `model` in place; returns the bounds of the dimensions left open."""
     _name_open_dimensions(model)
     sizes = _sizes_from_shapes(model, shapes)
@@ -55,7 +40,7 @@ def apply(
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     return {
-        name: dims[name] if isinstance(dims.get(name), Bounds) else Bounds(*DEFAULT_BOUNDS)
+        name: dims[name] if isinstance(dims.get(name), tuple) else DEFAULT_BOUNDS
         for name in open_dimensions(model)
     }
 
@@ -118,7 +103,7 @@ def _sizes_from_shapes(model: OnnxModel, shapes: Mapping[str, Sequence[int]]) ->
     return sizes
 
 
-def _check_names(model: OnnxModel, dims: Mapping[str, int | Bounds]) -> None:
+def _check_names(model: OnnxModel, dims: Mapping[str, int | tuple[int, int]]) -> None:
     names = open_dimensions(model)
     for name in dims:
         if name not in names:

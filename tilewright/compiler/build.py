@@ -1,0 +1,70 @@
+"""The last stages: LLVM code, and one library with everything inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx.printer
+import tvm
+from tvm import relax
+
+from tilewright.compiler import sections
+from tilewright.compiler.manifest import build_manifest
+from tilewright.targets import toolchain
+
+if TYPE_CHECKING:
+    from tilewright.compiler.pipeline import Work
+
+
+def called_kernels(main: relax.Function) -> list[str]:
+    """Name of the kernel behind each `call_tir` of `main`, in order."""
+    calls = [b.value for block in main.body.blocks for b in block.bindings]
+    return [
+        call.args[0].name_hint
+        for call in calls
+        if isinstance(call, relax.Call) and getattr(call.op, "name", "") == "relax.call_tir"
+    ]
+
+
+def generate_code(work: Work) -> str:
+    """Compile every kernel with LLVM and `main` to VM bytecode."""
+    work.executable = relax.build(work.mod, work.tvm_target, relax_pipeline=None)
+    return f"{len(set(work.kernels))} kernels"
+
+
+def link(work: Work) -> str:
+    """Write the library into the work folder."""
+    work.manifest = build_manifest(work)
+    weights = work.folder / "weights.bin"
+    work.weights.write(weights)
+    extra = sections.write_object(work.manifest, weights, work.folder)
+    work.library = work.folder / "model.so"
+
+    def link_files(output: str, files: list[str], **_kwargs: object) -> None:
+        toolchain.link_shared(Path(output), [Path(file) for file in files])
+
+    objects = work.folder / "objects"
+    objects.mkdir()
+    work.executable.export_library(
+        str(work.library),
+        fcompile=link_files,
+        addons=[str(extra)],
+        workspace_dir=str(objects),
+    )
+    weights.unlink()
+    return f"{work.library.stat().st_size / 1e6:.1f} MB"
+
+
+def shown_ir(work: Work, stage: str) -> str:
+    """What `--dump` writes after a stage: ONNX, Relax and TIR, or the assembly."""
+    if work.executable is not None:
+        return _assembly(work.executable.mod) if stage == "codegen" else str(work.manifest)
+    if work.mod is not None:
+        return work.mod.script(show_meta=False)
+    return onnx.printer.to_text(work.model.proto)
+
+
+def _assembly(module: tvm.runtime.Module) -> str:
+    texts = [m.inspect_source("asm") for m in (module, *module.imports) if m.kind == "llvm"]
+    return "\n".join(texts)

@@ -1,0 +1,40 @@
+"""What the child process does for `tilewright.compile`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from tilewright.compiler import pipeline
+from tilewright.compiler.child import Emit
+from tilewright.options import CompileOptions
+from tilewright.targets import Target
+
+
+def compile_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Run the pipeline for `job`; the library lies in `job["folder"]` afterwards."""
+    # Long chains of operators recurse deeply in the importer and in TVM's Python visitors.
+    sys.setrecursionlimit(20_000)
+    facts = {
+        name: value
+        for name, value in job["target"].items()
+        if name not in ("vector_bits", "vector_registers")
+    }
+    facts["features"] = tuple(facts["features"])
+    facts["family_models"] = tuple(tuple(triple) for triple in facts["family_models"])
+    work = pipeline.Work(
+        path=Path(job["path"]),
+        target=Target(**facts),
+        options=CompileOptions.from_dict(job["options"]),
+        shapes=job["shapes"],
+        folder=Path(job["folder"]),
+    )
+    dump = Path(job["dump"]) if job["dump"] else None
+    pipeline.run(
+        work,
+        on_start=lambda name: emit("start", step=name),
+        on_done=lambda name, seconds, note: emit("done", step=name, seconds=seconds, note=note),
+        dump=dump,
+    )
+    return {"library": str(work.library), "manifest": work.manifest}

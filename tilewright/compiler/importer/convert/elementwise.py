@@ -1,0 +1,62 @@
+"""Converters of elementwise operators that TVM's importer gets wrong or makes opaque."""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import relax, tirx
+from tvm.ir import GenericConst
+
+
+def clip(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """Clip, as `relax.clip` when the bounds are constants, so that later passes see a ReLU6.
+
+    TVM's own converter makes TIR functions of it, at which layout and fusion stop. A bound
+    that is NaN does not bound, as in ONNX Runtime.
+    """
+    x = inputs[0]
+    low, high = _clip_bounds(inputs, attrs, opset)
+    dtype = str(x.ty.dtype)
+    if isinstance(low, relax.Var) or isinstance(high, relax.Var):
+        y = x
+        if low is not None:
+            y = bb.emit(relax.op.maximum(_unbounded_if_nan(bb, low, -np.inf), y))
+        if high is not None:
+            y = bb.emit(relax.op.minimum(_unbounded_if_nan(bb, high, np.inf), y))
+        return y
+    least, most = _extremes(dtype)
+    return relax.op.clip(
+        x,
+        tirx.const(least if low is None or np.isnan(low) else low, dtype),
+        tirx.const(most if high is None or np.isnan(high) else high, dtype),
+    )
+
+
+def _clip_bounds(inputs: list, attrs: dict, opset: int) -> tuple:
+    if opset < 11:
+        return attrs.get("min"), attrs.get("max")
+    given = [inputs[i] if i < len(inputs) else None for i in (1, 2)]
+    return tuple(v.value.numpy().item() if isinstance(v, GenericConst) else v for v in given)
+
+
+def _unbounded_if_nan(bb: relax.BlockBuilder, bound: relax.Expr, free: float) -> relax.Expr:
+    dtype = str(bound.ty.dtype)
+    if not dtype.startswith(("float", "bfloat")):
+        return bound
+    return bb.emit(relax.op.where(relax.op.isnan(bound), relax.const(free, dtype), bound))
+
+
+def _extremes(dtype: str) -> tuple[float, float] | tuple[int, int]:
+    if dtype.startswith(("float", "bfloat")):
+        return -np.inf, np.inf
+    limits = np.iinfo(dtype)
+    return int(limits.min), int(limits.max)
+
+
+def hard_sigmoid(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """max(0, min(1, alpha * x + beta)): ONNX operator HardSigmoid, defaults 0.2 and 0.5."""
+    x = inputs[0]
+    dtype = str(x.ty.dtype)
+    alpha = relax.const(attrs.get("alpha", 0.2), dtype)
+    beta = relax.const(attrs.get("beta", 0.5), dtype)
+    line = bb.emit(relax.op.add(relax.op.multiply(x, alpha), beta))
+    return relax.op.clip(line, tirx.const(0.0, dtype), tirx.const(1.0, dtype))

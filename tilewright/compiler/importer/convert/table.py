@@ -1,0 +1,78 @@
+"""Which operator is converted by whom: our own converters first, then TVM's.
+
+TVM's importer looks operators up by name alone, so that `my.domain::Add` would become Add;
+here a name counts only in its own domain.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+import onnx
+from tvm import relax
+from tvm.relax.frontend.onnx import onnx_frontend
+
+from tilewright.compiler.importer.convert import elementwise
+from tilewright.compiler.importer.graph import label, subgraphs
+from tilewright.compiler.importer.model import OnnxModel
+from tilewright.errors import UnsupportedModel
+
+# (block builder, inputs, attributes, opset) -> expression
+Converter = Callable[[relax.BlockBuilder, list, dict, int], relax.Expr]
+
+OURS: dict[tuple[str, str], Converter] = {
+    ("", "Clip"): elementwise.clip,
+    ("", "HardSigmoid"): elementwise.hard_sigmoid,
+}
+
+# TVM's converters for ONNX Runtime's own operators.
+_TVM_CONTRIB = ("BiasGelu", "EmbedLayerNormalization", "FastGelu", "SkipLayerNormalization")
+# In TVM's map under this name stands the converter of com.microsoft::Attention.
+_TVM_MISNAMED = ("Attention",)
+_HANDLED_BY_IMPORTER = ("Constant", "If")
+
+
+def domain_of(node: onnx.NodeProto) -> str:
+    """The node's domain with the default domain spelled one way."""
+    return "" if node.domain == "ai.onnx" else node.domain
+
+
+def is_supported(node: onnx.NodeProto) -> bool:
+    """Whether there is a converter for the node's operator (not: for all its attributes)."""
+    key = (domain_of(node), node.op_type)
+    if key in OURS:
+        return True
+    if key[0] == "com.microsoft":
+        return node.op_type in (*_TVM_CONTRIB, *_TVM_MISNAMED)
+    if key[0] != "" or node.op_type in (*_TVM_CONTRIB, *_TVM_MISNAMED):
+        return False
+    return node.op_type in _HANDLED_BY_IMPORTER or node.op_type in onnx_frontend._get_convert_map()
+
+
+def check_supported(model: OnnxModel) -> None:
+    """Raise one UnsupportedModel that lists every operator without a converter, with its nodes."""
+    missing: dict[str, list[str]] = defaultdict(list)
+    for node in _all_nodes(model.graph):
+        if not is_supported(node):
+            name = f"{domain_of(node)}.{node.op_type}" if domain_of(node) else node.op_type
+            missing[name].append(label(node))
+    if missing:
+        rows = [
+            f"{name} ({len(nodes)}): {', '.join(nodes[:3])}{', ...' if len(nodes) > 3 else ''}"
+            for name, nodes in sorted(missing.items())
+        ]
+        count = len(missing)
+        raise UnsupportedModel(
+            f"{count} operator{'s' if count > 1 else ''} cannot be compiled yet",
+            where="\n    ".join(["nodes", *rows]),
+            expected="operators listed in docs/operators.md",
+            hint="export with another opset or without these operators; or report the model",
+        )
+
+
+def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for inner in subgraphs(node):
+            yield from _all_nodes(inner)

@@ -1,0 +1,80 @@
+"""Convert a normalised model to a Relax module whose `main` takes the inputs in order."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import onnx
+import tvm
+from tvm import relax
+from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
+
+from tilewright.compiler.importer.convert import table
+from tilewright.compiler.importer.graph import label
+from tilewright.compiler.importer.model import OnnxModel
+from tilewright.errors import TilewrightError, UnsupportedModel
+
+
+def to_relax(model: OnnxModel) -> tvm.IRModule:
+    """The Relax module of `model`.
+
+    Raises UnsupportedModel with every operator that has no converter, or with the first
+    node that a converter refuses.
+    """
+    table.check_supported(model)
+    with warnings.catch_warnings():
+        # Input names are made into identifiers; the manifest keeps the user's names.
+        warnings.simplefilter("ignore")
+        return _Importer(model).from_onnx(model.graph, model.opset())
+
+
+class _Importer(ONNXGraphImporter):
+    """TVM's importer, with weights from arrays, our converters, and errors that name the node."""
+
+    def __init__(self, model: OnnxModel) -> None:
+        super().__init__(shape_dict={}, dtype_dict="float32")
+        self._model = model
+        self._node: onnx.NodeProto | None = None
+
+    def _parse_graph_initializers(self, graph: onnx.GraphProto) -> None:
+        super()._parse_graph_initializers(graph)
+        for name, array in self._model.weights.items():
+            self._nodes[name] = relax.const(tvm.runtime.tensor(np.ascontiguousarray(array)))
+
+    def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
+        """Done before, for all nodes at once: `table.check_supported`."""
+
+    def _construct_nodes(self, graph: onnx.GraphProto) -> None:
+        for node in graph.node:
+            self._node = node
+            step = onnx.GraphProto(node=[node])
+            try:
+                super()._construct_nodes(step)
+            except TilewrightError:
+                raise
+            except Exception as error:
+                raise UnsupportedModel(
+                    f"the operator cannot be converted: {_first_line(error)}",
+                    where=f"node {label(node)}, inputs {self._shown_inputs(node)}",
+                    hint="fix its shapes with --shape or --dim if they are open; "
+                    "otherwise please report the model",
+                ) from error
+
+    def _convert_operator(self, op_name: str, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+        ours = table.OURS.get((table.domain_of(self._node), op_name))
+        if ours is None:
+            return super()._convert_operator(op_name, inputs, attrs, opset)
+        return self.bb.normalize(ours(self.bb, list(inputs), attrs, opset))
+
+    def _shown_inputs(self, node: onnx.NodeProto) -> str:
+        shown = []
+        for name in filter(None, node.input):
+            value = self._nodes.get(name)
+            shown.append(f"{name}: {getattr(value, 'ty', 'unknown')}")
+        return "; ".join(shown)[:400] or "none"
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300]

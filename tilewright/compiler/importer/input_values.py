@@ -1,0 +1,42 @@
+"""Which values an integer input may take, read off what the model does with it.
+
+Random numbers make a poor token id: they index past the table. An input that selects rows
+(Gather) takes numbers below the row count; any other integer input takes 0 and 1, which
+suits masks, segment ids and flags.
+"""
+
+from __future__ import annotations
+
+import onnx
+
+from tilewright.compiler.importer.graph import attribute
+from tilewright.compiler.importer.model import OnnxModel
+from tilewright.compiler.importer.normalise.fold import Shape, infer_shapes
+
+_PASSES_VALUES_ON = ("Cast", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity", "Expand")
+
+
+def integer_limits(model: OnnxModel) -> dict[str, int]:
+    """For each integer input, the number its values stay below (they are never negative)."""
+    shapes = infer_shapes(model)
+    integer = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
+    return {
+        value.name: _rows_selected(model.graph, value.name, shapes) or 2
+        for value in model.inputs()
+        if value.type.tensor_type.elem_type in integer
+    }
+
+
+def _rows_selected(graph: onnx.GraphProto, name: str, shapes: dict[str, Shape]) -> int | None:
+    """The smallest table that `name` selects from, None when it selects nothing."""
+    found = []
+    for node in graph.node:
+        if name not in node.input:
+            continue
+        if node.op_type in ("Gather", "GatherElements") and node.input[1] == name:
+            table = shapes.get(node.input[0])
+            rows = table[attribute(node, "axis", 0)] if table else None
+            found.append(rows if isinstance(rows, int) else None)
+        elif node.op_type in _PASSES_VALUES_ON and node.input[0] == name:
+            found.append(_rows_selected(graph, node.output[0], shapes))
+    return min((rows for rows in found if rows), default=None)

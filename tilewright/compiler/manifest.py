@@ -1,0 +1,93 @@
+"""What an artifact says about itself, as JSON values.
+
+The keys are documented in docs/artifact.md; `FORMAT` changes when their meaning does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from tilewright.compiler.importer.input_values import integer_limits
+from tilewright.errors import UnsupportedModel
+
+if TYPE_CHECKING:
+    from tilewright.compiler.pipeline import Work
+
+FORMAT = 1
+
+# Whose code is in the artifact or must load it, by distribution name.
+VERSIONED = ("tilewright", "apache-tvm", "apache-tvm-ffi", "onnx", "numpy")
+
+
+def interface(work: Work) -> dict[str, Any]:
+    """Inputs, outputs and symbolic dimensions, read off the imported module."""
+    from tvm import relax
+
+    main = work.mod["main"]
+    limits = integer_limits(work.model)
+    inputs = [
+        {
+            "name": value.name,
+            "dtype": str(param.ty.dtype),
+            "shape": [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim],
+            **({"below": limits[value.name]} if value.name in limits else {}),
+        }
+        for value, param in zip(work.model.inputs(), main.params, strict=True)
+    ]
+    result = main.ret_ty
+    fields = result.fields if isinstance(result, relax.TupleType) else [result]
+    outputs = []
+    for value, field in zip(work.model.graph.output, fields, strict=True):
+        if not isinstance(field, relax.TensorType):
+            raise UnsupportedModel(
+                "an output is not a tensor", where=f"output {value.name!r}: {field}"
+            )
+        outputs.append(
+            {"name": value.name, "dtype": str(field.dtype), "shape": _shown_shape(field)}
+        )
+    return {
+        "inputs": inputs,
+        "outputs": outputs,
+        "dims": {name: list(bounds) for name, bounds in work.bounds.items()},
+    }
+
+
+def _shown_shape(kind: Any) -> list[int | str] | None:
+    from tvm.tirx import IntImm
+
+    if kind.shape is None:
+        return None
+    return [d.value if isinstance(d, IntImm) else str(d) for d in kind.shape]
+
+
+def build_manifest(work: Work) -> dict[str, Any]:
+    """The manifest of a finished compilation."""
+    return {
+        "format": FORMAT,
+        "name": work.path.stem,
+        **work.interface,
+        "target": work.target.to_dict(),
+        "needs": {
+            "machine": work.target.triple.split("-")[0],
+            "features": list(work.target.features),
+        },
+        "threads": work.options.threads,
+        "versions": {name: version(name) for name in VERSIONED},
+        "model": {
+            "file": work.path.name,
+            "sha256": work.model.sha256,
+            "opset": work.model.opset(),
+            "nodes": work.nodes,
+        },
+        "options": work.options.to_dict(),
+        "shapes": {name: list(shape) for name, shape in work.shapes.items()},
+        "weights": {"bytes": work.weights.size_bytes, "tensors": work.weights.rows()},
+        "kernels": kernel_calls(work),
+    }
+
+
+def kernel_calls(work: Work) -> list[dict[str, Any]]:
+    """Every kernel with how often one run of `main` calls it, most called first."""
+    return [{"name": name, "calls": n} for name, n in Counter(work.kernels).most_common()]

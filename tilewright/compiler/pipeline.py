@@ -1,0 +1,217 @@
+"""The order of a compilation: one list of named stages, each with the reason for its place.
+
+A stage changes the Work it is handed and says in a few words what came out. Every stage can
+be dumped (`--dump DIR`) and is timed; the optional ones can be switched off by name
+(`--disable NAME`, `--only NAME`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import relax
+
+from tilewright.compiler import build
+from tilewright.compiler.importer import shapes
+from tilewright.compiler.importer.convert.to_relax import to_relax
+from tilewright.compiler.importer.load import load
+from tilewright.compiler.importer.model import OnnxModel
+from tilewright.compiler.importer.normalise import normalise
+from tilewright.compiler.manifest import interface
+from tilewright.compiler.weights import WeightTable, lift_weights
+from tilewright.options import CompileOptions
+from tilewright.passes.fold_batch_norm import fold_batch_norm
+from tilewright.passes.fold_constants import fold_constants
+from tilewright.passes.legalize import legalize
+from tilewright.targets import Target
+from tilewright.targets.rules.fallback import schedule_all
+
+
+@dataclass
+class Work:
+    """One compilation on its way through the stages."""
+
+    path: Path
+    target: Target
+    options: CompileOptions
+    shapes: Mapping[str, Sequence[int]]
+    folder: Path
+    model: OnnxModel | None = None
+    bounds: dict[str, tuple[int, int]] = field(default_factory=dict)
+    nodes: int = 0
+    interface: dict[str, Any] = field(default_factory=dict)
+    mod: tvm.IRModule | None = None
+    weights: WeightTable | None = None
+    kernels: list[str] = field(default_factory=list)
+    executable: Any = None
+    library: Path | None = None
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tvm_target(self) -> tvm.target.Target:
+        """The target as TVM takes it."""
+        return tvm.target.Target(self.target.tvm_config())
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One named step. `level` is the lowest -O that runs it; `optional` lets users skip it."""
+
+    name: str
+    run: Callable[[Work], str]
+    why: str
+    level: int = 0
+    optional: bool = False
+
+
+def _load(work: Work) -> str:
+    work.model = load(work.path)
+    work.bounds = shapes.apply(work.model, work.shapes, work.options.dims)
+    work.nodes = len(work.model.graph.node)
+    size = sum(array.nbytes for array in work.model.weights.values())
+    return f"{work.nodes} nodes, opset {work.model.opset()}, {size / 1e6:.1f} MB of weights"
+
+
+def _normalise(work: Work) -> str:
+    done = normalise(work.model)
+    return f"{done.nodes_before} -> {done.nodes_after} nodes"
+
+
+def _import(work: Work) -> str:
+    work.mod = to_relax(work.model)
+    work.interface = interface(work)
+    if work.bounds:
+        upper = {name: high for name, (_, high) in work.bounds.items()}
+        work.mod["main"] = work.mod["main"].with_attr("tir_var_upper_bound", upper)
+    # Hold the weights once: from here on they are constants of the module.
+    work.model.weights = {}
+    return f"{_count_calls(work.mod)} operators"
+
+
+def _passes(*passes: tvm.transform.Pass) -> Callable[[Work], str]:
+    def run(work: Work) -> str:
+        before = _count_calls(work.mod)
+        with work.tvm_target:
+            work.mod = tvm.transform.Sequential(passes)(work.mod)
+        return f"{before} -> {_count_calls(work.mod)} calls"
+
+    return run
+
+
+def _schedule(work: Work) -> str:
+    work.mod, counts = schedule_all(work.mod, work.target)
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
+
+
+def _weights(work: Work) -> str:
+    work.mod, work.weights = lift_weights(work.mod)
+    work.kernels = build.called_kernels(work.mod["main"])
+    return f"{len(work.weights.arrays)} tensors, {work.weights.size_bytes / 1e6:.1f} MB"
+
+
+_CLEAN_UP = (
+    relax.transform.CanonicalizeBindings(),
+    relax.transform.EliminateCommonSubexpr(),
+    relax.transform.DeadCodeElimination(),
+)
+_TVM_FUSION = (
+    relax.transform.AnnotateTIROpPattern(),
+    relax.transform.FuseOps(),
+    relax.transform.FuseTIR(),
+)
+_PLAN = (
+    relax.transform.RewriteDataflowReshape(),
+    relax.transform.ToNonDataflow(),
+    relax.transform.RemovePurityChecking(),
+    relax.transform.CallTIRRewrite(),
+    relax.transform.StaticPlanBlockMemory(),
+    relax.transform.LowerAllocTensor(),
+    relax.transform.KillAfterLastUse(),
+    relax.transform.LowerRuntimeBuiltin(),
+    relax.transform.ComputePrimValue(),
+    relax.transform.VMShapeLower(),
+    relax.transform.AttachGlobalSymbol(),
+)
+
+STAGES: tuple[Stage, ...] = (
+    Stage("load", _load, "checks the file and fixes the shapes the user gave"),
+    Stage("normalise", _normalise, "converters want constants where exporters wrote arithmetic"),
+    Stage("import", _import, "ONNX to Relax; needs constant shapes"),
+    Stage(
+        "fold_constants",
+        _passes(fold_constants),
+        "before patterns: they expect weights and biases to be constants",
+        level=1,
+        optional=True,
+    ),
+    Stage(
+        "fold_batch_norm",
+        _passes(fold_batch_norm),
+        "after fold_constants, which turns reshaped biases into constants",
+        level=1,
+        optional=True,
+    ),
+    Stage(
+        "clean_up",
+        _passes(*_CLEAN_UP),
+        "after folding, which leaves duplicates and dead bindings",
+        level=1,
+        optional=True,
+    ),
+    Stage("legalize", _passes(legalize()), "graph operators to kernels"),
+    Stage(
+        "fuse_ops",
+        _passes(*_TVM_FUSION),
+        "on kernels: TVM's fusion reads their access patterns",
+        level=2,
+        optional=True,
+    ),
+    Stage("schedule", _schedule, "after fusion: a fused kernel gets one loop nest"),
+    Stage("weights", _weights, "after scheduling, which may still move constants"),
+    Stage("plan", _passes(*_PLAN), "memory and VM calls; weights are parameters by now"),
+    Stage("codegen", build.generate_code, "LLVM"),
+    Stage("link", build.link, "one library with kernels, weights and manifest"),
+)
+
+OPTIONAL_STEPS: tuple[str, ...] = tuple(stage.name for stage in STAGES if stage.optional)
+
+
+def chosen_stages(options: CompileOptions) -> list[Stage]:
+    """The stages that `options` ask for, in order."""
+    return [stage for stage in STAGES if _is_chosen(stage, options)]
+
+
+def _is_chosen(stage: Stage, options: CompileOptions) -> bool:
+    if not stage.optional:
+        return True
+    if options.only and stage.name not in options.only:
+        return False
+    return options.opt_level >= stage.level and stage.name not in options.disable
+
+
+def run(
+    work: Work,
+    on_start: Callable[[str], None],
+    on_done: Callable[[str, float, str], None],
+    dump: Path | None = None,
+) -> None:
+    """Run the chosen stages on `work`; with `dump`, write what each leaves behind."""
+    for number, stage in enumerate(chosen_stages(work.options), start=1):
+        on_start(stage.name)
+        start = time.perf_counter()
+        note = stage.run(work)
+        seconds = time.perf_counter() - start
+        if dump is not None:
+            text = build.shown_ir(work, stage.name)
+            (dump / f"{number:02d}-{stage.name}.txt").write_text(text)
+        on_done(stage.name, seconds, note)
+
+
+def _count_calls(mod: tvm.IRModule) -> int:
+    blocks = mod["main"].body.blocks
+    return sum(isinstance(b.value, relax.Call) for block in blocks for b in block.bindings)

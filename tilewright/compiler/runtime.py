@@ -1,0 +1,315 @@
+"""Load an artifact and run it: numpy in, numpy out.
+
+Needs TVM's runtime library and tvm-ffi; never the compiler, onnx or onnxruntime. Everything
+that may not fit (file, machine, CPU features, versions) is checked before the library is
+mapped, so that a wrong file is a sentence and not an illegal instruction.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import platform
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tilewright.compiler import sections
+from tilewright.errors import ArtifactError, InputError, OptionError
+from tilewright.targets import host
+
+FORMAT = 1
+_CPU = 1  # kDLCPU
+_POOLED_ALLOCATOR = 2
+# Kernels are compiled for parameters that start on this boundary (TVM's kAllocAlignment).
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output: name, numpy dtype name, and sizes or names of dimensions."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...] | None
+
+    def __str__(self) -> str:
+        sizes = "?" if self.shape is None else ", ".join(str(size) for size in self.shape)
+        return f"{self.name}: {self.dtype}[{sizes}]"
+
+
+class Module:
+    """A loaded model. Call it with arrays; it is safe to call from several threads.
+
+    `threads` is the number of threads each call uses. Results own their memory.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any], threads: int) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.threads = threads
+        self.inputs = tuple(_spec(row) for row in manifest["inputs"])
+        self.outputs = tuple(_spec(row) for row in manifest["outputs"])
+        self._library = _open(path)
+        self._weights = _weight_tensors(path, self._library.handle, manifest["weights"])
+        self._idle: list[Any] = [self._new_machine()]
+        self._lock = threading.Lock()
+        self._configured = threading.local()
+
+    def __call__(self, *arrays: Any) -> np.ndarray | tuple[np.ndarray, ...]:
+        """Run once: `module(x)`, `module(x, y)` or `module({"x": x, "y": y})`.
+
+        Takes numpy arrays and anything with DLPack; copies only what is not contiguous or
+        not on a 64-byte boundary. Returns an array, or a tuple in output order. Raises
+        InputError when a name, dtype or shape does not fit.
+        """
+        given = self._by_position(arrays)
+        tensors = [_tensor(spec, array) for spec, array in zip(self.inputs, given, strict=True)]
+        self._check_shapes(tensors)
+        self._configure_threads()
+        with self._lock:
+            machine = self._idle.pop() if self._idle else None
+        machine = machine or self._new_machine()
+        try:
+            result = machine["main"](*tensors, *self._weights)
+        finally:
+            with self._lock:
+                self._idle.append(machine)
+        outputs = [result] if len(self.outputs) == 1 else list(result)
+        arrays = tuple(self._to_numpy(tensor, tensors) for tensor in outputs)
+        return arrays[0] if len(arrays) == 1 else arrays
+
+    def __repr__(self) -> str:
+        sides = [", ".join(map(str, side)) for side in (self.inputs, self.outputs)]
+        return f"<tilewright.Module {self.manifest['name']}: ({sides[0]}) -> ({sides[1]})>"
+
+    def _new_machine(self) -> Any:
+        machine = self._library.module["vm_load_executable"]()
+        machine["vm_initialization"](_CPU, 0, _POOLED_ALLOCATOR)
+        return machine
+
+    def _configure_threads(self) -> None:
+        """TVM keeps a thread pool per calling thread; size each before its first use."""
+        if getattr(self._configured, "threads", None) != self.threads:
+            import tvm_ffi
+
+            # Affinity mode 0: the kernel places the workers within the process's CPU set.
+            tvm_ffi.get_global_func("runtime.config_threadpool")(0, self.threads)
+            self._configured.threads = self.threads
+
+    def _by_position(self, arrays: tuple[Any, ...]) -> list[Any]:
+        names = [spec.name for spec in self.inputs]
+        if len(arrays) == 1 and isinstance(arrays[0], Mapping):
+            missing = [name for name in names if name not in arrays[0]]
+            unknown = [name for name in arrays[0] if name not in names]
+            if missing or unknown:
+                what = f"missing: {', '.join(missing)}" if missing else ""
+                what += f"{'; ' if what and unknown else ''}"
+                what += f"unknown: {', '.join(map(str, unknown))}" if unknown else ""
+                raise InputError(f"inputs {what}", expected=f"{', '.join(map(str, self.inputs))}")
+            return [arrays[0][name] for name in names]
+        if len(arrays) != len(names):
+            raise InputError(
+                f"{len(arrays)} inputs given", expected=f"{', '.join(map(str, self.inputs))}"
+            )
+        return list(arrays)
+
+    def _check_shapes(self, tensors: list[Any]) -> None:
+        sizes: dict[str, int] = {}
+        bounds = self.manifest["dims"]
+        for spec, tensor in zip(self.inputs, tensors, strict=True):
+            shape = tuple(int(size) for size in tensor.shape)
+            fits = len(shape) == len(spec.shape)
+            for size, wanted in zip(shape, spec.shape, strict=False):
+                if isinstance(wanted, str):
+                    low, high = bounds[wanted]
+                    fits = fits and low <= size <= high and sizes.setdefault(wanted, size) == size
+                else:
+                    fits = fits and size == wanted
+            if not fits:
+                known = ", ".join(f"{k}={v}" for k, v in sizes.items() if k in spec.shape)
+                limits = ", ".join(
+                    f"{k} in {bounds[k][0]}..{bounds[k][1]}" for k in spec.shape if k in bounds
+                )
+                raise InputError(
+                    f"input {spec.name!r} has shape {list(shape)}",
+                    expected=f"{list(spec.shape)}"
+                    + (f" with {limits}" if limits else "")
+                    + (f"; here {known}" if known else ""),
+                    hint=None if limits else "compile with --shape for another size",
+                )
+
+    def _to_numpy(self, tensor: Any, inputs: list[Any]) -> np.ndarray:
+        array = np.from_dlpack(tensor)
+        # A model may return an input or a weight unchanged: never hand out their memory.
+        shared = [*inputs, *self._weights]
+        borrowed = any(np.may_share_memory(array, np.from_dlpack(other)) for other in shared)
+        return array.copy() if borrowed else array
+
+
+def load(path: str | Path, threads: int | None = None) -> Module:
+    """Load the artifact at `path`.
+
+    `threads`: how many a call uses; by default what it was compiled with, else the CPUs this
+    process may use (affinity and cgroup quota). Raises ArtifactError, before any code is
+    mapped, when the file, this machine or the installed versions do not fit.
+    """
+    path = Path(path)
+    manifest = sections.read_manifest(path)
+    check_fits(manifest, path)
+    if threads is not None and threads < 1:
+        raise OptionError(f"{threads} threads", expected="at least 1")
+    return Module(path, manifest, threads or manifest["threads"] or host.default_threads())
+
+
+def check_fits(manifest: dict[str, Any], path: Path) -> None:
+    """Raise ArtifactError when this machine or these versions cannot run the artifact."""
+    where = str(path)
+    if manifest.get("format") != FORMAT:
+        raise ArtifactError(
+            f"artifact format {manifest.get('format')}",
+            where=where,
+            expected=f"format {FORMAT}",
+            hint="compile the model again with the installed tilewright",
+        )
+    needs = manifest["needs"]
+    if needs["machine"] != platform.machine():
+        raise ArtifactError(
+            f"the artifact is for {needs['machine']}",
+            where=where,
+            expected=f"{platform.machine()}, which this machine is",
+            hint="compile with -t native",
+        )
+    missing = [name for name in needs["features"] if name not in host.detect().features]
+    if missing:
+        raise ArtifactError(
+            f"this CPU lacks {', '.join(missing)}",
+            where=where,
+            expected=f"a CPU like {manifest['target']['name']} ({manifest['target']['title']})",
+            hint="compile for this machine with -t native, or for both with -t x86-64-avx2",
+        )
+    for name in ("apache-tvm", "apache-tvm-ffi"):
+        built, found = manifest["versions"][name], _installed(name)
+        if _minor(built) != _minor(found):
+            raise ArtifactError(
+                f"{name} {found} is installed",
+                where=where,
+                expected=f"{_minor(built)}.x, with which the artifact was built",
+                hint=f"pip install '{name}=={built}', or compile the model again",
+            )
+
+
+def _minor(text: str) -> str:
+    return ".".join(text.split(".")[:2])
+
+
+def _installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError as error:
+        raise ArtifactError(
+            f"{name} is not installed", expected="TVM's runtime", hint=f"pip install {name}"
+        ) from error
+
+
+def _spec(row: dict[str, Any]) -> TensorSpec:
+    shape = None if row["shape"] is None else tuple(row["shape"])
+    return TensorSpec(row["name"], row["dtype"], shape)
+
+
+@dataclass(frozen=True)
+class _Library:
+    module: Any
+    handle: ctypes.CDLL
+
+
+def _open(path: Path) -> _Library:
+    """Map the library. glibc takes a path it has open for the same file even when the file
+    was replaced; a fresh name makes it look again.
+    """
+    _load_tvm_runtime()
+    import tvm_ffi
+
+    with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
+        alias = Path(folder) / "model.so"
+        alias.symlink_to(path.resolve())
+        try:
+            handle = ctypes.CDLL(str(alias))
+            module = tvm_ffi.load_module(str(alias))
+        except (OSError, RuntimeError) as error:
+            raise ArtifactError(
+                f"the library cannot be loaded: {str(error).replace(str(alias), path.name)}",
+                where=str(path),
+                hint="compile the model again on this machine",
+            ) from error
+    return _Library(module, handle)
+
+
+def _load_tvm_runtime() -> None:
+    if "tvm" in sys.modules:
+        return  # The full TVM brings its runtime along.
+    # TVM's own pool would pin its workers and widen the affinity of the calling thread.
+    os.environ.setdefault("TVM_BIND_THREADS", "0")
+    import tvm_ffi  # noqa: F401 - the runtime needs its symbols
+
+    spec = importlib.util.find_spec("tvm")
+    if spec is None:
+        raise ArtifactError(
+            "TVM's runtime is not installed", hint="pip install apache-tvm==0.27.0.post1"
+        )
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    ctypes.CDLL(str(folder / "lib" / "libtvm_runtime.so"), ctypes.RTLD_GLOBAL)
+
+
+def _weight_tensors(path: Path, handle: ctypes.CDLL, table: dict[str, Any]) -> list[Any]:
+    """Tensors over the mapped section; the library stays mapped as long as the Module lives."""
+    import tvm_ffi
+
+    try:
+        start = ctypes.addressof(ctypes.c_char.in_dll(handle, sections.WEIGHTS_SYMBOL))
+    except ValueError as error:
+        raise ArtifactError("the weights are missing", where=str(path)) from error
+    tensors = []
+    for row in table["tensors"]:
+        dtype = np.dtype(row["dtype"])
+        count = int(np.prod(row["shape"], dtype=np.int64))
+        memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(start + row["offset"])
+        array = np.frombuffer(memory, dtype).reshape(row["shape"])
+        tensors.append(tvm_ffi.from_dlpack(array))
+    return tensors
+
+
+def _tensor(spec: TensorSpec, array: Any) -> Any:
+    import tvm_ffi
+
+    if not isinstance(array, np.ndarray) and hasattr(array, "__dlpack__"):
+        array = np.from_dlpack(array)
+    elif not isinstance(array, np.ndarray):
+        array = np.asarray(array)
+    if array.dtype != spec.dtype:
+        raise InputError(
+            f"input {spec.name!r} is {array.dtype}",
+            expected=spec.dtype,
+            hint=f"convert it: array.astype({spec.dtype!r})",
+        )
+    return tvm_ffi.from_dlpack(_aligned(array))
+
+
+def _aligned(array: np.ndarray) -> np.ndarray:
+    """`array` itself when kernels can read it in place, else an aligned contiguous copy."""
+    in_place = array.flags.c_contiguous and array.flags.writeable
+    if in_place and array.ctypes.data % _ALIGNMENT == 0:
+        return array
+    room = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy

@@ -1,0 +1,62 @@
+"""Everything a user may choose about a compilation: one frozen value, and its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from tilewright.errors import OptionError
+
+OPT_LEVELS = (0, 1, 2, 3)
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """How to compile.
+
+    `opt_level`: 0 import and fallback schedules; 1 adds clean-up and BN folding; 2 adds
+    fusion and schedules with exact algorithms; 3 whatever else spends error budget for speed.
+    `dims`: symbolic dimension -> size, or (low, high) bounds. `disable` and `only` name
+    optional steps (`tilewright.compiler.pipeline.OPTIONAL_STEPS`). `threads` is the default
+    the artifact will run with; None leaves it to the machine that loads it. `seed` draws the
+    inputs of the check.
+    """
+
+    opt_level: int = 3
+    dims: Mapping[str, int | tuple[int, int]] = field(default_factory=dict)
+    disable: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    threads: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.opt_level not in OPT_LEVELS:
+            raise OptionError(
+                f"there is no optimisation level {self.opt_level}", expected="0, 1, 2 or 3"
+            )
+        if self.threads is not None and self.threads < 1:
+            raise OptionError(f"{self.threads} threads", expected="at least 1")
+        for name, size in self.dims.items():
+            low, high = (size, size) if isinstance(size, int) else size
+            if not 0 <= low <= high:
+                raise OptionError(
+                    f"--dim {name}: {low}..{high}", expected="0 <= low <= high, such as 1..512"
+                )
+
+    def to_dict(self) -> dict:
+        """All fields as JSON values."""
+        return json.loads(json.dumps(asdict(self), sort_keys=True))
+
+    @staticmethod
+    def from_dict(data: dict) -> CompileOptions:
+        """The options that `to_dict` described."""
+        dims = {k: v if isinstance(v, int) else tuple(v) for k, v in data["dims"].items()}
+        fields = {**data, "dims": dims}
+        fields.update(disable=tuple(data["disable"]), only=tuple(data["only"]))
+        return CompileOptions(**fields)
+
+    def digest(self) -> str:
+        """A key that changes when any field does."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Graph passes on Relax: clean-ups and fusions, before TVM's own lowering."""

@@ -1,0 +1,24 @@
+"""Reading and making Relax constants with numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir import GenericConst
+
+
+def is_constant(expr: relax.Expr) -> bool:
+    """Whether `expr` is a tensor literal."""
+    return isinstance(expr, GenericConst)
+
+
+def array_of(expr: relax.Expr) -> np.ndarray:
+    """The values of a constant; a view where TVM allows it."""
+    return expr.value.numpy()
+
+
+def constant(array: np.ndarray, dtype: str | None = None) -> relax.Expr:
+    """A tensor literal with the values of `array`."""
+    array = np.ascontiguousarray(array, dtype)
+    return relax.const(tvm.runtime.tensor(array), str(array.dtype))

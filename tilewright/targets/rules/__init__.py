@@ -1,0 +1,1 @@
+"""Schedule rules: one file per kind of loop nest. `fallback` applies to everything."""

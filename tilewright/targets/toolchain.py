@@ -1,0 +1,62 @@
+"""The C compiler of this machine: assembles the weights and links the library."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from tilewright.errors import OutputError, ToolchainError
+
+_CANDIDATES = ("cc", "gcc", "clang")
+LINK_SECONDS = 600
+
+
+def find_c_compiler() -> str:
+    """Path of the C compiler: $CC, or the first of cc, gcc, clang.
+
+    Raises ToolchainError with the command that installs one.
+    """
+    wanted = os.environ.get("CC")
+    for name in (wanted,) if wanted else _CANDIDATES:
+        if found := shutil.which(name):
+            return found
+    raise ToolchainError(
+        f"no C compiler: {'$CC is ' + wanted if wanted else ', '.join(_CANDIDATES) + ' not found'}",
+        expected="a C compiler on PATH; it links the library",
+        hint="Debian and Ubuntu: apt-get install gcc; Fedora: dnf install gcc",
+    )
+
+
+def link_shared(output: Path, files: list[Path]) -> None:
+    """Link objects, archives and assembly `files` into the shared library `output`."""
+    # Build ids and local symbols name this machine's folders: leave them out.
+    flags = ["-shared", "-fPIC", "-Wl,--build-id=none", "-Wl,-s", "-Wl,-z,noexecstack"]
+    _run([find_c_compiler(), *flags, "-o", str(output), *map(str, files)], output)
+
+
+def assemble(source: Path, output: Path) -> None:
+    """Assemble `source` into the object file `output`."""
+    _run([find_c_compiler(), "-c", "-o", str(output), str(source)], output)
+
+
+def _run(command: list[str], output: Path) -> None:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=LINK_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ToolchainError(
+            f"{command[0]} did not finish within {LINK_SECONDS} s", where=output.name
+        ) from error
+    if done.returncode == 0:
+        return
+    message = " ".join(done.stderr.split()[-60:])
+    if "No space left" in done.stderr:
+        raise OutputError(
+            "the disk is full", where=str(output), hint="free space, or set TMPDIR elsewhere"
+        )
+    raise ToolchainError(
+        f"{command[0]} failed with exit code {done.returncode}: {message}", where=output.name
+    )
