@@ -19,7 +19,7 @@ class CompileOptions:
     `opt_level`: 0 import and fallback schedules; 1 adds clean-up and BN folding; 2 adds
     fusion and schedules with exact algorithms; 3 whatever else spends error budget for speed.
     `dims`: symbolic dimension -> size, or (low, high) bounds. `disable` and `only` name
-    optional steps (`tilewright.compiler.pipeline.OPTIONAL_STEPS`). `threads` is the default
+    optional steps (`tilewright.compiler.steps`). `threads` is the default
     the artifact will run with; None leaves it to the machine that loads it. `seed` draws the
     inputs of the check.
     """

@@ -178,8 +178,6 @@ STAGES: tuple[Stage, ...] = (
     Stage("link", build.link, "one library with kernels, weights and manifest"),
 )
 
-OPTIONAL_STEPS: tuple[str, ...] = tuple(stage.name for stage in STAGES if stage.optional)
-
 
 def chosen_stages(options: CompileOptions) -> list[Stage]:
     """The stages that `options` ask for, in order."""

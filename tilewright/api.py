@@ -1,0 +1,244 @@
+"""The front door: compile, load, verify, bench. The command line calls these and prints."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tilewright.compiler import child
+from tilewright.compiler.artifact import Artifact, check_writable, read_bundle
+from tilewright.compiler.sections import read_manifest
+from tilewright.errors import ArtifactError, CheckFailed, ModelError, OptionError
+from tilewright.options import CompileOptions
+from tilewright.targets import Target, host, resolve
+from tilewright.verification.report import VerifyReport
+
+if TYPE_CHECKING:
+    import onnx
+
+    from tilewright.compiler.runtime import Module
+
+Progress = Callable[[dict[str, Any]], None]
+Shapes = Mapping[str, Sequence[int]]
+
+
+def compile(
+    model: str | Path | onnx.ModelProto,
+    target: str | Target = "native",
+    shapes: Shapes | None = None,
+    options: CompileOptions | None = None,
+    *,
+    check: bool = True,
+    dump: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Artifact:
+    """Compile an ONNX model and check the result against ONNX Runtime.
+
+    `model` is a path or an `onnx.ModelProto`; `target` a Target, a catalog row's name or
+    "native"; `shapes` fixes inputs ({"x": (1, 3, 224, 224)}). `dump` is a folder for the IR
+    after each stage. `progress` is called with {"event": "start" | "done", "step": ...}.
+
+    Raises ModelError or UnsupportedModel for the file, OptionError and TargetError for the
+    arguments, CompileError when the compiler fails, and CheckFailed when the numbers differ.
+    """
+    options = options or CompileOptions()
+    _check_step_names(options)
+    row = resolve(target)
+    folder = tempfile.TemporaryDirectory(prefix="tilewright-")
+    job = {
+        "path": str(_as_file(model, Path(folder.name))),
+        "target": row.to_dict(),
+        "options": options.to_dict(),
+        "shapes": {name: list(shape) for name, shape in (shapes or {}).items()},
+        "folder": folder.name,
+        "dump": _dump_folder(dump),
+    }
+    built = child.call("tilewright.compiler.compile_job:compile_job", job, progress)
+    artifact = Artifact(Path(built["library"]), built["manifest"], _folder=folder)
+    missing = row.missing_on(host.detect().features)
+    if not check:
+        artifact.unchecked = "the check was switched off"
+    elif missing:
+        artifact.unchecked = f"this machine lacks {', '.join(missing)} and cannot run the code"
+    else:
+        golden = Path(folder.name) / "golden"
+        golden.mkdir()
+        report = _verify_library(
+            artifact.library, job["path"], seed=options.seed, golden=golden, progress=progress
+        )
+        if not report.passed:
+            raise CheckFailed(
+                "the compiled model disagrees with ONNX Runtime",
+                where=report.worst_line(),
+                hint="`-O1` or `--disable NAME` narrows down which step does it; please report "
+                "the model",
+            )
+        artifact.check, artifact.golden = report.to_dict(), golden
+    return artifact
+
+
+def load(path: str | Path, threads: int | None = None) -> Module:
+    """Load a compiled model; see `tilewright.compiler.runtime.load`."""
+    from tilewright.compiler import runtime
+
+    return runtime.load(path, threads)
+
+
+def verify(
+    subject: str | Path,
+    *,
+    model: str | Path | None = None,
+    target: str | Target = "native",
+    shapes: Shapes | None = None,
+    options: CompileOptions | None = None,
+    inputs: Sequence[str] = (),
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Compare a model, an artifact or a bundle with its reference.
+
+    `subject` is an .onnx file (compiled first), an artifact (.so, with `model` as reference)
+    or a bundle's folder (compared with its own golden outputs, which needs no onnxruntime).
+    `inputs` are values of `--input`; without any, inputs are drawn at random.
+    """
+    subject = Path(subject)
+    options = options or CompileOptions()
+    if subject.is_dir():
+        manifest = read_bundle(subject)
+        job = {"folder": str(subject), "threads": threads, "check": manifest["check"]}
+        found = child.call(
+            "tilewright.verification.verify_job:verify_bundle_job", job, progress, doing="verifying"
+        )
+        return VerifyReport.from_dict(found)
+    if is_artifact(subject):
+        if model is None:
+            raise OptionError(
+                "an artifact alone has nothing to be compared with",
+                where=str(subject),
+                expected="--model MODEL.onnx, or a bundle, which carries golden outputs",
+            )
+        library = subject
+    else:
+        built = compile(subject, target, shapes, options, check=False, progress=progress)
+        if missing := resolve(target).missing_on(host.detect().features):
+            raise OptionError(
+                f"this machine cannot run code for {built.manifest['target']['name']}",
+                expected=f"a CPU with {', '.join(missing)}",
+                hint="compile with --bundle on a machine that has it, or use -t native",
+            )
+        library, model = built.library, subject
+    return _verify_library(
+        library, model, options.seed, inputs=inputs, threads=threads, progress=progress
+    )
+
+
+def bench(
+    subject: str | Path,
+    *,
+    model: str | Path | None = None,
+    target: str | Target = "native",
+    shapes: Shapes | None = None,
+    options: CompileOptions | None = None,
+    inputs: Sequence[str] = (),
+    threads: int | None = None,
+    seconds: float = 10.0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Latency beside ONNX Runtime's: same inputs, same threads, taken in turns in one run.
+
+    Returns JSON values, in seconds and bytes: for each engine load, first call, median with
+    10th and 90th percentile, and peak memory; and the ratio (docs/bench.md).
+    """
+    subject = Path(subject)
+    options = options or CompileOptions()
+    built = None
+    if is_artifact(subject):
+        library = subject
+    else:
+        built = compile(subject, target, shapes, options, check=False, progress=progress)
+        library, model = built.library, subject
+    from tilewright.analysis.latency import measure
+
+    return measure(
+        library,
+        model,
+        threads=threads or options.threads or host.default_threads(),
+        inputs=inputs,
+        seed=options.seed,
+        seconds=seconds,
+        progress=progress,
+    )
+
+
+def is_artifact(path: Path) -> bool:
+    """Whether `path` holds a library rather than a model, by its content.
+
+    Raises ModelError when there is no such file.
+    """
+    if not path.is_file():
+        raise ModelError(
+            "there is no such file",
+            where=str(path),
+            expected="an .onnx model, a compiled .so, or a bundle's folder",
+        )
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
+
+
+def _verify_library(
+    library: Path,
+    model: str | Path,
+    seed: int,
+    *,
+    golden: Path | None = None,
+    inputs: Sequence[str] = (),
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    manifest = read_manifest(library)
+    if not Path(model).is_file():
+        raise ArtifactError("the reference model is missing", where=str(model))
+    job = {
+        "library": str(library),
+        "model": str(model),
+        "shapes": manifest["shapes"],
+        "dims": manifest["options"]["dims"],
+        "seed": seed,
+        "inputs": list(inputs),
+        "threads": threads,
+        "golden": str(golden) if golden else None,
+    }
+    found = child.call(
+        "tilewright.verification.verify_job:verify_job", job, progress, doing="verifying"
+    )
+    return VerifyReport.from_dict(found)
+
+
+def _check_step_names(options: CompileOptions) -> None:
+    from tilewright.compiler.steps import OPTIONAL_STEPS
+
+    for name in (*options.disable, *options.only):
+        if name not in OPTIONAL_STEPS:
+            raise OptionError(
+                f"there is no optional step called {name!r}",
+                expected=f"one of: {', '.join(OPTIONAL_STEPS)}",
+            )
+
+
+def _as_file(model: str | Path | onnx.ModelProto, folder: Path) -> Path:
+    if isinstance(model, str | Path):
+        return Path(model).resolve()
+    path = folder / f"{model.graph.name or 'model'}.onnx".replace("/", "_")
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def _dump_folder(dump: str | Path | None) -> str | None:
+    if dump is None:
+        return None
+    folder = Path(dump)
+    check_writable(folder)
+    folder.mkdir(exist_ok=True)
+    return str(folder.resolve())

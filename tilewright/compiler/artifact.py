@@ -1,0 +1,182 @@
+"""A finished compilation: the library, its manifest, and the golden data of its check."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tilewright.errors import ArtifactError, OptionError, OutputError
+
+BUNDLE_LIBRARY = "model.so"
+BUNDLE_FILES = (BUNDLE_LIBRARY, "golden_inputs.npz", "golden_outputs.npz", "run.py")
+
+
+@dataclass
+class Artifact:
+    """What `tilewright.compile` returns; it owns a temporary folder until it is saved.
+
+    `manifest` is a dictionary of JSON values (docs/artifact.md); `check` is the comparison
+    with ONNX Runtime, None when it was not made, with `unchecked` saying why.
+    """
+
+    library: Path
+    manifest: dict[str, Any]
+    check: dict[str, Any] | None = None
+    unchecked: str | None = None
+    golden: Path | None = None
+    _folder: tempfile.TemporaryDirectory | None = field(default=None, repr=False)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the library to `path` (a name that ends in .so), whole or not at all."""
+        path = Path(path)
+        check_library_name(path)
+        with replacing(path) as temporary:
+            shutil.copyfile(self.library, temporary)
+            temporary.chmod(0o755)
+        return path
+
+    def save_bundle(self, folder: str | Path) -> Path:
+        """Write library, manifest with hashes, golden inputs and outputs, and run.py."""
+        folder = Path(folder)
+        if self.golden is None:
+            raise OptionError(
+                "a bundle carries golden outputs, and none were made",
+                where=str(folder),
+                expected=f"a checked compilation; this one was not: {self.unchecked}",
+                hint="compile without --no-verify, for a target this machine can run",
+            )
+        with replacing(folder) as temporary:
+            temporary.mkdir()
+            shutil.copyfile(self.library, temporary / BUNDLE_LIBRARY)
+            (temporary / BUNDLE_LIBRARY).chmod(0o755)
+            for name in ("golden_inputs.npz", "golden_outputs.npz"):
+                shutil.copyfile(self.golden / name, temporary / name)
+            shutil.copyfile(Path(__file__).with_name("bundle_run.py"), temporary / "run.py")
+            hashes = {name: sha256_of(temporary / name) for name in BUNDLE_FILES}
+            manifest = {**self.manifest, "files": hashes, "check": self.check}
+            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        return folder
+
+    def load(self, threads: int | None = None) -> Any:
+        """The model, loaded and ready to call: `tilewright.load` on a copy of its own."""
+        from tilewright.compiler import runtime
+
+        return runtime.load(self.library, threads)
+
+
+def check_library_name(path: Path) -> None:
+    """Raise OptionError unless `path` is a name a loader accepts, in a folder that is there."""
+    if path.suffix != ".so":
+        raise OptionError(
+            f"the library cannot be called {path.name!r}",
+            expected="a name that ends in .so",
+            hint=f"-o {path.with_suffix('.so')}",
+        )
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raise OutputError unless something can be created at `path`."""
+    parent = path.resolve().parent
+    if not parent.is_dir():
+        raise OutputError("the folder does not exist", where=str(parent), hint=f"mkdir -p {parent}")
+    if path.is_dir() and path.suffix:
+        raise OutputError("there is a folder of this name", where=str(path))
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"cannot write there: {error.strerror}", where=str(parent), hint="choose another folder"
+        ) from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` that takes its place when the block ends well.
+
+    On any error, a full disk included, nothing is left behind and `path` is as it was.
+    """
+    check_writable(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        if path.is_dir() and not path.is_symlink():
+            _refuse_foreign_folder(path)
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write: {error.strerror}",
+            where=str(path),
+            hint="check the disk's free space and the folder's permissions",
+        ) from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def _refuse_foreign_folder(path: Path) -> None:
+    """Only an older bundle, or an empty folder, may be replaced by a new one."""
+    names = {entry.name for entry in path.iterdir()}
+    if names - {*BUNDLE_FILES, "manifest.json"}:
+        raise OutputError(
+            "the folder holds something else than a bundle",
+            where=str(path),
+            expected="a new name, an empty folder, or an older bundle",
+        )
+
+
+def read_bundle(folder: Path) -> dict[str, Any]:
+    """The manifest of a bundle whose files are all there and unchanged.
+
+    Raises ArtifactError that names the file which is missing or changed.
+    """
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        hashes = manifest["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"this is not a bundle: {error}",
+            where=str(folder),
+            expected="a folder written by `tilewright compile --bundle`",
+        ) from error
+    for name in BUNDLE_FILES:
+        file = folder / name
+        if not file.is_file():
+            raise ArtifactError("a file of the bundle is missing", where=str(file))
+        if sha256_of(file) != hashes.get(name):
+            raise ArtifactError(
+                "a file of the bundle was changed",
+                where=str(file),
+                expected=f"SHA-256 {hashes.get(name)}",
+                hint="copy the bundle again, or compile it again",
+            )
+    return manifest
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal text."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write named arrays as .npz, whole or not at all."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)

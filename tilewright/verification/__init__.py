@@ -1,0 +1,1 @@
+"""Proof: compare a compiled model with ONNX Runtime, within an error budget."""

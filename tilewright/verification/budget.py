@@ -1,0 +1,96 @@
+"""How far a right answer may be from ONNX Runtime's, derived from the model and not chosen.
+
+A dot product of length K, summed in another order, differs by about sqrt(K) rounding errors
+relative to the size of its terms, and errors of consecutive operators add in quadrature
+(Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., sections 2.8 and 3.1;
+Higham and Mary 2019 for the sqrt). So an output may be off, relative to its largest value, by
+
+    SAFETY * u * sqrt(sum of K over the longest path to it)
+
+with u the unit roundoff of the coarsest float type on the path and K = 1 for an elementwise
+operator. Integers and booleans must be equal, NaN and infinities in the same places.
+"""
+
+from __future__ import annotations
+
+import math
+
+import ml_dtypes
+import numpy as np
+import onnx
+
+from tilewright.compiler.importer.graph import attribute
+from tilewright.compiler.importer.model import OnnxModel
+from tilewright.compiler.importer.normalise.fold import Shape, infer_shapes
+
+# Both sides err, cancellation makes some outputs worse than the model's average, and an
+# elementwise function has a few ULP of its own. Measured on the development models the
+# share used is 2% to 30% (benchmarks/results).
+SAFETY = 8.0
+
+_WHOLE_AXES = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+_LAST_AXES = ("LayerNormalization", "RMSNormalization", "Softmax", "LogSoftmax")
+
+
+def output_budgets(model: OnnxModel, dims: dict[str, int]) -> dict[str, float]:
+    """Allowed error of each output, relative to the largest absolute value in it."""
+    shapes = {name: _sized(shape, dims) for name, shape in infer_shapes(model).items()}
+    paths: dict[str, float] = {}
+    for node in model.graph.node:
+        longest = max((paths.get(name, 0.0) for name in node.input), default=0.0)
+        total = longest + reduction_length(node, shapes)
+        paths.update(dict.fromkeys(node.output, total))
+    unit = _coarsest_unit(model)
+    return {
+        value.name: SAFETY * unit * math.sqrt(max(1.0, paths.get(value.name, 1.0)))
+        for value in model.graph.output
+    }
+
+
+def reduction_length(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
+    """K: how many terms the operator sums for one element of its result."""
+    x = shapes.get(node.input[0], []) if node.input else []
+    if node.op_type in ("Conv", "ConvTranspose"):
+        weights = shapes.get(node.input[1], [])
+        kernel = math.prod(weights[1:]) if node.op_type == "Conv" else math.prod(weights[2:])
+        return kernel * (weights[0] if node.op_type == "ConvTranspose" and weights else 1)
+    if node.op_type == "MatMul" and x:
+        return x[-1]
+    if node.op_type == "Gemm" and x:
+        return x[0] if attribute(node, "transA", 0) else x[-1]
+    if node.op_type in ("LSTM", "GRU", "RNN") and len(x) == 3:
+        return x[0] * (x[2] + int(attribute(node, "hidden_size", 1)))
+    if node.op_type in _WHOLE_AXES or node.op_type == "InstanceNormalization":
+        return math.prod(x[2:])
+    if node.op_type in _LAST_AXES and x:
+        return math.prod(x[int(attribute(node, "axis", -1)) :])
+    if node.op_type.startswith("Reduce") and x:
+        result = shapes.get(node.output[0], [])
+        return max(1, math.prod(x) // max(1, math.prod(result)))
+    if node.op_type in ("AveragePool", "LpPool"):
+        return math.prod(attribute(node, "kernel_shape", [1]))
+    if node.op_type in ("CumSum", "Einsum", "Attention", "MultiHeadAttention") and x:
+        return max(x)
+    return 1
+
+
+def _sized(shape: Shape, dims: dict[str, int]) -> list[int]:
+    return [dims.get(size, 1) if isinstance(size, str) else (size or 1) for size in shape]
+
+
+def _coarsest_unit(model: OnnxModel) -> float:
+    """The largest unit roundoff among the float types the model computes in."""
+    kinds = {value.type.tensor_type.elem_type for value in model.graph.input}
+    kinds |= {tensor.data_type for tensor in model.graph.initializer}
+    kinds |= {int(attribute(n, "to", 0)) for n in model.graph.node if n.op_type == "Cast"}
+    dtypes = [onnx.helper.tensor_dtype_to_np_dtype(kind) for kind in kinds if kind]
+    dtypes += [array.dtype for array in model.weights.values()]
+    return max((unit_roundoff(dtype) for dtype in dtypes), default=unit_roundoff(np.float32))
+
+
+def unit_roundoff(dtype: np.dtype) -> float:
+    """Half the distance from 1 to the next number of a float type; 0 for other types."""
+    try:
+        return float(ml_dtypes.finfo(dtype).eps) / 2
+    except (ValueError, TypeError):
+        return 0.0

@@ -1,0 +1,113 @@
+"""Inputs to try a model on: random where nobody gives any, seeded, and legal for the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tilewright.errors import InputError, OptionError
+
+# A symbolic dimension without an upper bound is tried at its lower bound and at this much more.
+TYPICAL_SIZE = 8
+
+
+def random_inputs(
+    rows: list[dict[str, Any]], dims: Mapping[str, int], seed: int
+) -> dict[str, np.ndarray]:
+    """An array for each input row of a manifest.
+
+    Floats are standard normal; integers are uniform below the row's `below` (a table's rows,
+    or 2 for masks) and start with a 1, so that no mask is all zero; booleans are fair.
+    """
+    rng = np.random.default_rng(seed)
+    arrays = {}
+    for row in rows:
+        shape = [dims[size] if isinstance(size, str) else size for size in row["shape"]]
+        dtype = np.dtype(row["dtype"])
+        if dtype.kind in "iu":
+            array = rng.integers(0, row.get("below", 2), shape)
+            array.reshape(-1)[:1] = min(1, row.get("below", 2) - 1)
+        elif dtype.kind == "b":
+            array = rng.integers(0, 2, shape)
+        else:
+            array = rng.standard_normal(shape)
+        arrays[row["name"]] = array.astype(dtype)
+    return arrays
+
+
+def sizes_to_try(dims: Mapping[str, list[int]]) -> list[dict[str, int]]:
+    """Values for the symbolic dimensions: all at their least, then each at a size of its own."""
+    if not dims:
+        return [{}]
+    least = {name: max(1, low) for name, (low, _) in dims.items()}
+    larger = {
+        name: min(high, least[name] + TYPICAL_SIZE + 3 * place)
+        for place, (name, (_, high)) in enumerate(dims.items())
+    }
+    return [least, larger] if larger != least else [least]
+
+
+def read_inputs(specs: list[str], rows: list[dict[str, Any]]) -> tuple[dict[str, np.ndarray], bool]:
+    """Arrays named by `--input` values, and whether `random` fills the rest.
+
+    A value is `NAME=FILE.npy`, `FILE.npz` (arrays by input name) or `random`.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    fill = not specs
+    names = [row["name"] for row in rows]
+    for spec in specs:
+        if spec == "random":
+            fill = True
+            continue
+        name, equals, file = spec.rpartition("=")
+        path = Path(file if equals else spec)
+        loaded = _load(path)
+        found = {name: loaded} if equals else loaded
+        if isinstance(found, np.ndarray):
+            raise OptionError(
+                f"--input {spec} does not say which input it is for",
+                expected=f"NAME={path} with NAME one of: {', '.join(names)}",
+            )
+        if equals and not isinstance(loaded, np.ndarray):
+            raise OptionError(f"--input {spec}: an .npz holds several arrays", expected="a .npy")
+        if unknown := [key for key in found if key not in names]:
+            raise InputError(
+                f"--input {spec} gives {', '.join(unknown)}",
+                expected=f"inputs of the model: {', '.join(names)}",
+            )
+        arrays.update(found)
+    missing = [name for name in names if name not in arrays]
+    if missing and not fill:
+        raise InputError(
+            f"no value for {', '.join(missing)}",
+            expected="every input",
+            hint="add --input random to fill what is left open",
+        )
+    return arrays, fill
+
+
+def _load(path: Path) -> Any:
+    if path.suffix not in (".npy", ".npz"):
+        raise OptionError(f"--input {path}", expected="NAME=FILE.npy, FILE.npz or the word random")
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the array: {error}", where=str(path)) from error
+
+
+def bind_dimensions(
+    rows: list[dict[str, Any]], arrays: Mapping[str, np.ndarray], sizes: Mapping[str, int]
+) -> dict[str, int]:
+    """Sizes of the symbolic dimensions: those the given arrays have, else `sizes`."""
+    bound = dict(sizes)
+    for row in rows:
+        array = arrays.get(row["name"])
+        if array is not None and array.ndim == len(row["shape"]):
+            for size, name in zip(array.shape, row["shape"], strict=True):
+                if isinstance(name, str):
+                    bound[name] = size
+    return bound
