@@ -14,6 +14,7 @@ operator. Integers and booleans must be equal, NaN and infinities in the same pl
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import ml_dtypes
 import numpy as np
@@ -28,12 +29,21 @@ from tilewright.compiler.importer.normalise.fold import Shape, infer_shapes
 # share used is 2% to 30% (benchmarks/results).
 SAFETY = 8.0
 
+_REARRANGES = ("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice")
 _WHOLE_AXES = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 _LAST_AXES = ("LayerNormalization", "RMSNormalization", "Softmax", "LogSoftmax")
 
 
-def output_budgets(model: OnnxModel, dims: dict[str, int]) -> dict[str, float]:
-    """Allowed error of each output, relative to the largest absolute value in it."""
+@dataclass(frozen=True)
+class Budget:
+    """Allowed error, relative to the larger of `floor` and the output's largest |value|."""
+
+    relative: float
+    floor: float = 0.0
+
+
+def output_budgets(model: OnnxModel, dims: dict[str, int]) -> dict[str, Budget]:
+    """The budget of each output, for open dimensions of sizes `dims`."""
     shapes = {name: _sized(shape, dims) for name, shape in infer_shapes(model).items()}
     paths: dict[str, float] = {}
     for node in model.graph.node:
@@ -42,9 +52,27 @@ def output_budgets(model: OnnxModel, dims: dict[str, int]) -> dict[str, float]:
         paths.update(dict.fromkeys(node.output, total))
     unit = _coarsest_unit(model)
     return {
-        value.name: SAFETY * unit * math.sqrt(max(1.0, paths.get(value.name, 1.0)))
+        value.name: Budget(
+            relative=SAFETY * unit * math.sqrt(max(1.0, paths.get(value.name, 1.0))),
+            floor=_floor(model.graph, value.name),
+        )
         for value in model.graph.output
     }
+
+
+def _floor(graph: onnx.GraphProto, output: str) -> float:
+    """1 for the result of a Sigmoid, else 0.
+
+    ONNX Runtime computes it as 0.5 + x * P(x) / Q(x): its error is a rounding error of 0.5
+    however small the result is (MLAS, logistic.cpp).
+    """
+    for node in reversed(graph.node):
+        if output in node.output:
+            if node.op_type in _REARRANGES and node.input:
+                output = node.input[0]
+            else:
+                return 1.0 if node.op_type == "Sigmoid" else 0.0
+    return 0.0
 
 
 def reduction_length(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:

@@ -11,9 +11,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class OutputCheck:
-    """How one output compares. `budget` and `error` are relative to the largest |reference|.
+    """How one output compares.
 
-    `used` is error / budget; `worst` the index of the worst element, with both values there.
+    `budget` and `error` are relative to the largest |reference|, or to `floor` where that is
+    larger. `used` is error / budget; `worst` the index of the worst element, with both values there.
     """
 
     name: str
@@ -26,6 +27,7 @@ class OutputCheck:
     worst: tuple[int, ...]
     ours: float
     reference: float
+    floor: float = 0.0
     problem: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -35,11 +37,13 @@ class OutputCheck:
         return {**fields, **{k: v if math.isfinite(v) else None for k, v in numbers.items()}}
 
 
-def compare(name: str, ours: np.ndarray, reference: np.ndarray, budget: float) -> OutputCheck:
+def compare(
+    name: str, ours: np.ndarray, reference: np.ndarray, budget: float, floor: float = 0.0
+) -> OutputCheck:
     """Compare `ours` with `reference`; exact for integers and booleans.
 
     NaN must meet NaN and an infinity the same infinity; all other elements may differ by
-    `budget` times the largest finite |reference|.
+    `budget` times the largest finite |reference|, or times `floor` where that is larger.
     """
     if ours.dtype != reference.dtype or ours.shape != reference.shape:
         problem = (
@@ -59,7 +63,8 @@ def compare(name: str, ours: np.ndarray, reference: np.ndarray, budget: float) -
         return _failed(name, budget, worst, a[worst], b[worst], problem)
     error = np.where(finite, np.abs(np.where(finite, a, 0) - np.where(finite, b, 0)), 0)
     worst = tuple(int(i) for i in np.unravel_index(int(error.argmax()), error.shape))
-    scale = float(np.abs(b[finite]).max(initial=0.0)) or np.finfo(np.float32).tiny
+    largest = float(np.abs(b[finite]).max(initial=0.0))
+    scale = max(largest, floor) or float(np.finfo(np.float32).tiny)
     relative = float(error[worst]) / scale
     return OutputCheck(
         name=name,
@@ -72,6 +77,7 @@ def compare(name: str, ours: np.ndarray, reference: np.ndarray, budget: float) -
         worst=worst,
         ours=float(a[worst]),
         reference=float(b[worst]),
+        floor=floor,
     )
 
 
@@ -89,7 +95,17 @@ def _failed(
 ) -> OutputCheck:
     infinite = float("inf")
     return OutputCheck(
-        name, False, budget, infinite, infinite, infinite, 0.0, worst, ours, reference, problem
+        name,
+        False,
+        budget,
+        infinite,
+        infinite,
+        infinite,
+        0.0,
+        worst,
+        ours,
+        reference,
+        problem=problem,
     )
 
 

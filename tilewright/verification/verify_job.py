@@ -36,7 +36,7 @@ def verify_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
         budgets = _budgets(model, dims)
         names = [spec.name for spec in module.outputs]
         checks = [
-            compare(name, ours, reference, budgets[name]).to_dict()
+            compare(name, ours, reference, budgets[name].relative, budgets[name].floor).to_dict()
             for name, ours, reference in zip(names, outputs, expected, strict=True)
         ]
         runs.append({"dims": dims, "outputs": checks})
@@ -59,9 +59,15 @@ def verify_bundle_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     inputs = dict(np.load(folder / "golden_inputs.npz", allow_pickle=False))
     golden = dict(np.load(folder / "golden_outputs.npz", allow_pickle=False))
     outputs = _as_tuple(module(inputs))
-    budgets = {o["name"]: o["budget"] for o in job["check"]["runs"][0]["outputs"]}
+    known = {o["name"]: o for o in job["check"]["runs"][0]["outputs"]}
     checks = [
-        compare(spec.name, ours, golden[spec.name], budgets[spec.name]).to_dict()
+        compare(
+            spec.name,
+            ours,
+            golden[spec.name],
+            known[spec.name]["budget"],
+            known[spec.name]["floor"],
+        ).to_dict()
         for spec, ours in zip(module.outputs, outputs, strict=True)
     ]
     run = {"dims": job["check"]["runs"][0]["dims"], "outputs": checks}
@@ -111,7 +117,7 @@ def _load_reference(job: dict[str, Any]) -> Any:
     return model
 
 
-def _budgets(model: Any, dims: dict[str, int]) -> dict[str, float]:
+def _budgets(model: Any, dims: dict[str, int]) -> dict[str, Any]:
     from tilewright.verification.budget import output_budgets
 
     return output_budgets(model, dims)

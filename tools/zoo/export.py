@@ -6,25 +6,29 @@ the memory back, and keeps one failure from ending the others.
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 
 from tools.zoo.catalog import MODELS, Model, find
-from tools.zoo.errors import ZooError
+from tools.zoo.errors import CheckFailed, ZooError
 from tools.zoo.places import REPOSITORY, Zoo
 
 TAIL_LINES = 8
+MADE_BUT_WRONG = 3  # of the child; its 1 is Python's own, after any uncaught exception
 
 
 def export(names: Sequence[str], zoo: Zoo) -> int:
     """Export the named models, or all; the exit status of the worst failure, 0 without one."""
-    worst = 0
-    for model in _select(names):
-        status = _export_in_child(model, zoo)
-        worst = max(worst, status)
-    return worst
+    models = _select(names)
+    if importlib.util.find_spec("torch") is None:
+        raise ZooError(
+            f"{sys.executable} has no torch, which every export needs",
+            hint="tools/README.md says how to make the environment",
+        )
+    return max(_export_in_child(model, zoo) for model in models)
 
 
 def _select(names: Sequence[str]) -> list[Model]:
@@ -55,10 +59,10 @@ def _export_in_child(model: Model, zoo: Zoo) -> int:
         return 0
     tail = "\n".join((run.stderr or run.stdout).strip().splitlines()[-TAIL_LINES:])
     print(f"{model.name}: {_how_it_ended(run.returncode)}\n{tail}", file=sys.stderr)
-    return 1 if run.returncode == 1 else 2
+    return (CheckFailed if run.returncode == MADE_BUT_WRONG else ZooError).exit_code
 
 
 def _how_it_ended(status: int) -> str:
     if status < 0:  # most often SIGKILL, for want of memory
         return f"export was ended by signal {-status}"
-    return "exported, but failed its check" if status == 1 else "export failed"
+    return "exported, but wrong" if status == MADE_BUT_WRONG else "export failed"

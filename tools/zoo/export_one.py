@@ -1,19 +1,19 @@
 """The child process that makes one model: `python -m tools.zoo.export_one NAME FOLDER`.
 
-Prints one line about the file. Exit status: 0 made, 1 made but wrong, 2 not made.
+Prints one line about the file. Exit status: 0 made, MADE_BUT_WRONG, or anything else: not made.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
-import traceback
 from pathlib import Path
 
 import torch
 
 from tools.zoo import catalog
-from tools.zoo.errors import ZooError
+from tools.zoo.errors import CheckFailed, ZooError
+from tools.zoo.export import MADE_BUT_WRONG
 from tools.zoo.places import Zoo
 from tools.zoo.recipe import SEED
 from tools.zoo.save import Saved, save
@@ -36,10 +36,7 @@ def main() -> int:
         print(export_one(name, Zoo(Path(folder))))
     except ZooError as error:
         print(error, file=sys.stderr)
-        return error.exit_code
-    except Exception:  # Python's own exit status would be 1, which means "made but wrong"
-        traceback.print_exc()
-        return 2
+        return MADE_BUT_WRONG if isinstance(error, CheckFailed) else error.exit_code
     return 0
 
 

@@ -1,0 +1,59 @@
+"""What the child process does for `tilewright inspect MODEL.onnx`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import onnx
+
+from tilewright.compiler.child import Emit
+from tilewright.compiler.importer import shapes
+from tilewright.compiler.importer.convert.table import domain_of, is_supported
+from tilewright.compiler.importer.load import load
+from tilewright.compiler.importer.normalise import normalise
+from tilewright.compiler.importer.normalise.fold import infer_shapes
+
+
+def inspect_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Facts about a model file as JSON values; nothing is compiled."""
+    emit("start", step="load")
+    model = load(job["path"])
+    dims = {k: v if isinstance(v, int) else tuple(v) for k, v in job["dims"].items()}
+    bounds = shapes.apply(model, job["shapes"], dims)
+    weights = model.constants().values()
+    facts = {
+        "path": str(model.path),
+        "sha256": model.sha256,
+        "opset": model.opset(),
+        "nodes": len(model.graph.node),
+        "parameters": sum(array.size for array in weights),
+        "weight_bytes": sum(array.nbytes for array in weights),
+        "dims": {name: list(limits) for name, limits in bounds.items()},
+    }
+    emit("start", step="normalise")
+    normalise(model)
+    known = infer_shapes(model)
+    supported = {_name(node): is_supported(node) for node in model.graph.node}
+    counts = Counter(_name(node) for node in model.graph.node)
+    return {
+        **facts,
+        "normalised_nodes": len(model.graph.node),
+        "inputs": [_row(value, known) for value in model.inputs()],
+        "outputs": [_row(value, known) for value in model.graph.output],
+        "ops": [
+            {"name": name, "nodes": count, "supported": supported[name]}
+            for name, count in counts.most_common()
+        ],
+    }
+
+
+def _name(node: onnx.NodeProto) -> str:
+    return f"{domain_of(node)}.{node.op_type}" if domain_of(node) else node.op_type
+
+
+def _row(value: onnx.ValueInfoProto, known: dict[str, tuple]) -> dict[str, Any]:
+    kind = value.type.tensor_type.elem_type
+    dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind)) if kind else "unknown"
+    shape = known.get(value.name)
+    return {"name": value.name, "dtype": dtype, "shape": list(shape) if shape is not None else None}

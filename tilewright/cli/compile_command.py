@@ -1,0 +1,78 @@
+"""tilewright compile MODEL.onnx"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tilewright.cli import console, flags
+from tilewright.cli.report import bytes_text
+from tilewright.options import CompileOptions
+
+
+@click.command("compile")
+@click.argument("model", type=click.Path(path_type=Path), metavar="MODEL.onnx")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="The library; default MODEL.so, here."
+)
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Also write library, manifest, golden data and run.py into DIR.",
+)
+@click.option(
+    "--dump",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the IR after each stage into DIR.",
+)
+@click.option("--no-verify", is_flag=True, help="Skip the check against ONNX Runtime.")
+@flags.compiling
+@flags.threads
+@flags.verbosity
+def command(
+    model: Path,
+    output: Path | None,
+    bundle: Path | None,
+    dump: Path | None,
+    no_verify: bool,
+    target: str,
+    shapes: dict,
+    options: CompileOptions,
+    threads: int | None,
+    level: int,
+) -> int:
+    """Compile MODEL.onnx to a library for this machine (or -t NAME) and check its numbers.
+
+    Writes MODEL.so into the current folder unless -o or --bundle says otherwise.
+    """
+    from tilewright import api
+    from tilewright.compiler.artifact import check_library_name, check_writable
+
+    if output is None and bundle is None:
+        output = Path(f"{model.stem}.so")
+    # Before minutes of work: can the result be written?
+    if output is not None:
+        check_library_name(output)
+    if bundle is not None:
+        check_writable(bundle)
+    options = dataclasses.replace(options, threads=threads)
+
+    def action(progress: console.Progress) -> Any:
+        return api.compile(
+            model, target, shapes, options, check=not no_verify, dump=dump, progress=progress
+        )
+
+    artifact = console.with_progress(level, action)
+    for save, path in ((artifact.save, output), (artifact.save_bundle, bundle)):
+        if path is not None:
+            save(path)
+            size = bytes_text(artifact.library.stat().st_size)
+            click.echo(f"{path}  {size}  {artifact.manifest['target']['title']}")
+    if artifact.unchecked:
+        console.say(f"not checked: {artifact.unchecked}", level)
+    return 0

@@ -1,0 +1,176 @@
+"""The flags that several commands share: one definition each, as docs/cli.md lists them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tilewright.errors import OptionError
+from tilewright.options import CompileOptions
+
+Command = Callable[..., Any]
+
+
+def shape_value(text: str) -> tuple[str, tuple[int, ...]]:
+    """`INPUT=1,3,224,224` -> ("INPUT", (1, 3, 224, 224)). Input names may contain `=`."""
+    name, equals, sizes = text.rpartition("=")
+    parts = sizes.replace("x", ",").split(",") if sizes else []
+    if not equals or not name or not all(part.strip().isdigit() for part in parts):
+        raise OptionError(
+            f"cannot read --shape {text}", expected="INPUT=1,3,224,224", hint="sizes are integers"
+        )
+    return name, tuple(int(part) for part in parts)
+
+
+def dim_value(text: str) -> tuple[str, int | tuple[int, int]]:
+    """`NAME=128` -> ("NAME", 128); `NAME=1..512` -> ("NAME", (1, 512))."""
+    name, equals, size = text.rpartition("=")
+    low, dots, high = size.partition("..")
+    if equals and name and low.isdigit() and (high.isdigit() if dots else True):
+        return name, (int(low), int(high)) if dots else int(low)
+    raise OptionError(f"cannot read --dim {text}", expected="NAME=128 or NAME=1..512")
+
+
+def _flag(*names: str, **settings: Any) -> Callable[[Command], Command]:
+    return click.option(*names, **settings)
+
+
+def verbosity(command: Command) -> Command:
+    """-q and -v, handed on as `level`: -1, 0 or 1."""
+
+    @_flag("-q", "--quiet", is_flag=True, help="Print results and errors only.")
+    @_flag("-v", "--verbose", is_flag=True, help="Print more.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, quiet: bool, verbose: bool, **kwargs: Any) -> Any:
+        return command(*args, level=-1 if quiet else int(verbose), **kwargs)
+
+    return wrapped
+
+
+def seed(command: Command) -> Command:
+    """--seed N."""
+    return _flag("--seed", type=int, default=0, show_default=True, help="Draws random inputs.")(
+        command
+    )
+
+
+def shapes(command: Command) -> Command:
+    """--shape and --dim, handed on as `shapes` and `dims` dictionaries."""
+
+    @_flag("--shape", "shape", multiple=True, metavar="INPUT=1,3,224,224", help="Fix an input.")
+    @_flag(
+        "--dim",
+        "dim",
+        multiple=True,
+        metavar="NAME=128|1..512",
+        help="Fix or bound a symbolic dimension.",
+    )
+    @functools.wraps(command)
+    def wrapped(*args: Any, shape: tuple, dim: tuple, **kwargs: Any) -> Any:
+        return command(
+            *args,
+            shapes=dict(shape_value(text) for text in shape),
+            dims=dict(dim_value(text) for text in dim),
+            **kwargs,
+        )
+
+    return wrapped
+
+
+def compiling(command: Command) -> Command:
+    """-t, -O, --disable and --only; handed on as `target` and `options` (with shapes, seed)."""
+
+    @_flag("-t", "--target", default="native", show_default=True, help="See `tilewright targets`.")
+    @_flag(
+        "-O",
+        "opt_level",
+        type=click.IntRange(0, 3),
+        default=3,
+        show_default=True,
+        help="Optimisation level.",
+    )
+    @_flag("--disable", multiple=True, metavar="NAME", help="Skip an optional step.")
+    @_flag("--only", multiple=True, metavar="NAME", help="Run only these optional steps.")
+    @seed
+    @shapes
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        opt_level: int,
+        disable: tuple[str, ...],
+        only: tuple[str, ...],
+        seed: int,
+        dims: dict,
+        **kwargs: Any,
+    ) -> Any:
+        options = CompileOptions(
+            opt_level=opt_level, dims=dims, disable=disable, only=only, seed=seed
+        )
+        return command(*args, options=options, **kwargs)
+
+    return wrapped
+
+
+def threads(command: Command) -> Command:
+    """--threads N."""
+    return _flag(
+        "--threads",
+        type=click.IntRange(min=1),
+        help="Threads of a call; default: CPU affinity and cgroup quota.",
+    )(command)
+
+
+def inputs(command: Command) -> Command:
+    """--input, repeatable."""
+    return _flag(
+        "--input",
+        "inputs",
+        multiple=True,
+        metavar="NAME=FILE.npy|FILE.npz|random",
+        help="Input values; `random` fills what is left open.",
+    )(command)
+
+
+def reference(command: Command) -> Command:
+    """--model MODEL.onnx."""
+    return _flag(
+        "--model",
+        type=click.Path(path_type=Path),
+        help="The reference, when an artifact is given.",
+    )(command)
+
+
+def reporting(command: Command) -> Command:
+    """--json [FILE] and --html FILE, handed on as `json_to` ("-" is stdout) and `html_to`."""
+
+    @_flag(
+        "--json",
+        "json_to",
+        is_flag=False,
+        flag_value="-",
+        default=None,
+        metavar="[FILE.json]",
+        help="Machine-readable result, to stdout or a file.",
+    )
+    @_flag(
+        "--html",
+        "html_to",
+        type=click.Path(path_type=Path),
+        metavar="FILE.html",
+        help="The result as one self-contained page.",
+    )
+    @functools.wraps(command)
+    def wrapped(*args: Any, json_to: str | None, html_to: Path | None, **kwargs: Any) -> Any:
+        # `--json model.onnx` would otherwise write over the model.
+        for flag, value, suffix in (("--json", json_to, ".json"), ("--html", html_to, ".html")):
+            if value not in (None, "-") and Path(value).suffix != suffix:
+                raise OptionError(
+                    f"{flag} {value}", expected=f"a file that ends in {suffix}, or {flag} last"
+                )
+        return command(*args, json_to=json_to, html_to=html_to, **kwargs)
+
+    return wrapped

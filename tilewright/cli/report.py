@@ -1,0 +1,95 @@
+"""Results as tables: on the terminal, as JSON, as one HTML page. One shape serves all three."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tilewright.compiler.artifact import replacing
+
+
+@dataclass
+class Report:
+    """A title, tables of text, and the same facts as JSON values."""
+
+    title: str
+    data: dict[str, Any]
+    tables: list[tuple[str, list[str], list[list[str]]]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    def table(self, title: str, header: list[str], rows: list[list[Any]]) -> None:
+        """Add a table; cells become text."""
+        self.tables.append((title, header, [[str(cell) for cell in row] for row in rows]))
+
+    def emit(self, json_to: str | None, html_to: Path | None) -> None:
+        """Print the report, or its JSON where `json_to` is "-"; write the files asked for."""
+        text = json.dumps(self.data, indent=1)
+        if json_to not in (None, "-"):
+            with replacing(Path(json_to)) as temporary:
+                temporary.write_text(text + "\n")
+        if html_to is not None:
+            with replacing(html_to) as temporary:
+                temporary.write_text(self._html())
+        click.echo(text if json_to == "-" else self._text(), nl=json_to == "-")
+
+    def _text(self) -> str:
+        out = io.StringIO()
+        self._print(out, colour=sys.stdout.isatty())
+        return out.getvalue()
+
+    def _html(self) -> str:
+        from rich.console import Console
+
+        console = Console(file=io.StringIO(), record=True, width=120)
+        self._print_to(console)
+        return console.export_html(inline_styles=True).replace(
+            "<head>", f"<head>\n<title>{self.title}</title>", 1
+        )
+
+    def _print(self, out: io.StringIO, colour: bool) -> None:
+        from rich.console import Console
+
+        width = None if colour else 200
+        self._print_to(Console(file=out, force_terminal=colour, width=width, highlight=False))
+
+    def _print_to(self, console: Any) -> None:
+        from rich import box
+        from rich.table import Table
+
+        for title, header, rows in self.tables:
+            table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
+            for name in header:
+                table.add_column(name, overflow="fold")
+            for row in rows:
+                table.add_row(*[_escaped(cell) for cell in row])
+            console.print(table)
+        for line in self.lines:
+            console.print(_escaped(line), soft_wrap=True)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def bytes_text(size: float) -> str:
+    """A size for people: 102.4 MB."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size:.0f} B"
+
+
+def seconds_text(seconds: float) -> str:
+    """A time for people: 12.3 ms."""
+    for unit, factor in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= factor:
+            return f"{seconds / factor:.3g} {unit}"
+    return f"{seconds / 1e-6:.3g} us"

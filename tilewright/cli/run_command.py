@@ -1,0 +1,76 @@
+"""tilewright run ARTIFACT"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tilewright.cli import console, flags
+from tilewright.cli.report import Report, seconds_text
+
+
+@click.command("run")
+@click.argument("artifact", type=click.Path(path_type=Path), metavar="ARTIFACT")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="OUT.npz", help="Write the outputs."
+)
+@click.option("--dim", "dim", multiple=True, metavar="NAME=128", help="Size of an open dimension.")
+@flags.inputs
+@flags.threads
+@flags.seed
+@flags.reporting
+@flags.verbosity
+def command(
+    artifact: Path,
+    output: Path | None,
+    dim: tuple[str, ...],
+    inputs: tuple[str, ...],
+    threads: int | None,
+    seed: int,
+    json_to: str | None,
+    html_to: Path | None,
+    level: int,
+) -> int:
+    """Run a compiled model once and summarise its outputs.
+
+    Without --input, inputs are random.
+    """
+    from tilewright.compiler import child
+    from tilewright.compiler.artifact import check_writable
+    from tilewright.errors import OptionError
+
+    if output is not None:
+        if output.suffix != ".npz":
+            raise OptionError(f"-o {output}", expected="a file that ends in .npz")
+        check_writable(output)
+    job = {
+        "library": str(artifact),
+        "threads": threads,
+        "inputs": list(inputs),
+        "seed": seed,
+        "dims": {n: s for n, s in map(flags.dim_value, dim) if isinstance(s, int)},
+        "output": str(output) if output else None,
+    }
+    found = console.with_progress(
+        level,
+        lambda progress: child.call(
+            "tilewright.analysis.run_job:run_job", job, progress, doing="running"
+        ),
+    )
+    report = Report(f"run of {artifact.name}", found)
+    report.table(
+        "",
+        ["output", "dtype", "shape", "min", "mean", "max"],
+        [
+            [o["name"], o["dtype"], o["shape"], *(_number(o[k]) for k in ("min", "mean", "max"))]
+            for o in found["outputs"]
+        ],
+    )
+    report.lines.append(f"first call {seconds_text(found['seconds'])}, {found['threads']} threads")
+    report.emit(json_to, html_to)
+    return 0
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6g}"
