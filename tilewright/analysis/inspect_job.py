@@ -21,24 +21,25 @@ def inspect_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     model = load(job["path"])
     dims = {k: v if isinstance(v, int) else tuple(v) for k, v in job["dims"].items()}
     bounds = shapes.apply(model, job["shapes"], dims)
-    weights = model.constants().values()
     facts = {
         "path": str(model.path),
         "sha256": model.sha256,
         "opset": model.opset(),
         "nodes": len(model.graph.node),
-        "parameters": sum(array.size for array in weights),
-        "weight_bytes": sum(array.nbytes for array in weights),
         "dims": {name: list(limits) for name, limits in bounds.items()},
     }
     emit("start", step="normalise")
     normalise(model)
+    # Only now: some exporters keep weights in Constant nodes.
+    weights = model.constants().values()
     known = infer_shapes(model)
     supported = {_name(node): is_supported(node) for node in model.graph.node}
     counts = Counter(_name(node) for node in model.graph.node)
     return {
         **facts,
         "normalised_nodes": len(model.graph.node),
+        "parameters": sum(array.size for array in weights),
+        "weight_bytes": sum(array.nbytes for array in weights),
         "inputs": [_row(value, known) for value in model.inputs()],
         "outputs": [_row(value, known) for value in model.graph.output],
         "ops": [

@@ -14,7 +14,8 @@ class OutputCheck:
     """How one output compares.
 
     `budget` and `error` are relative to the largest |reference|, or to `floor` where that is
-    larger. `used` is error / budget; `worst` the index of the worst element, with both values there.
+    larger. `used` is error / budget; `worst` the index of the worst element, whose two values
+    are `ours` and `reference`.
     """
 
     name: str
