@@ -85,8 +85,9 @@ def _normalise(work: Work) -> str:
 def _import(work: Work) -> str:
     work.mod = to_relax(work.model)
     work.interface = interface(work)
-    if work.bounds:
-        upper = {name: high for name, (_, high) in work.bounds.items()}
+    # Memory is planned for these sizes: a bound nobody gave would reserve all there is.
+    upper = {n: size[1] for n, size in work.options.dims.items() if n in work.bounds}
+    if upper:
         work.mod["main"] = work.mod["main"].with_attr("tir_var_upper_bound", upper)
     # Hold the weights once: from here on they are constants of the module.
     work.model.weights = {}

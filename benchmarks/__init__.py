@@ -1,0 +1,1 @@
+"""Benchmarks: each prints a table and writes its raw figures as JSON into results/."""
