@@ -31,6 +31,7 @@ _CPU = 1  # kDLCPU
 _POOLED_ALLOCATOR = 2
 # Kernels are compiled for parameters that start on this boundary (TVM's kAllocAlignment).
 _ALIGNMENT = 64
+_POOL_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,21 @@ class Module:
         return machine
 
     def _configure_threads(self) -> None:
-        """TVM keeps a thread pool per calling thread; size each before its first use."""
-        if getattr(self._configured, "threads", None) != self.threads:
-            import tvm_ffi
+        """TVM keeps a thread pool per calling thread; size each before its first use.
 
+        The pool is created with $TVM_NUM_THREADS workers (else half of the hardware threads)
+        and `config_threadpool` can only use fewer.
+        """
+        if getattr(self._configured, "threads", None) == self.threads:
+            return
+        import tvm_ffi
+
+        with _POOL_LOCK:
+            largest = max(self.threads, int(os.environ.get("TVM_NUM_THREADS", "0")))
+            os.environ["TVM_NUM_THREADS"] = str(largest)
             # Affinity mode 0: the kernel places the workers within the process's CPU set.
             tvm_ffi.get_global_func("runtime.config_threadpool")(0, self.threads)
-            self._configured.threads = self.threads
+        self._configured.threads = self.threads
 
     def _by_position(self, arrays: tuple[Any, ...]) -> list[Any]:
         names = [spec.name for spec in self.inputs]

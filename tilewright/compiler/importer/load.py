@@ -35,7 +35,7 @@ def load(path: Path | str) -> OnnxModel:
     _take_out_weights(model, path.parent)
     for name in sorted(model.weights):
         if isinstance(model.weights[name], np.memmap):
-            digest.update(model.weights[name].tobytes())
+            digest.update(np.ascontiguousarray(model.weights[name]))
     model.sha256 = digest.hexdigest()
     _check_graph(model)
     return model
@@ -158,7 +158,7 @@ def _check_graph(model: OnnxModel) -> None:
         raise ModelError(
             f"the model is not valid ONNX: {message}",
             where=str(model.path),
-            hint="`python -m onnx.checker` style checks failed: mend or export the model again",
+            hint="export the model again; onnx.checker.check_model says the same",
         ) from error
     for value in model.inputs():
         if not value.type.HasField("tensor_type"):
