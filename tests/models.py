@@ -34,7 +34,13 @@ def model(
     tensors = [numpy_helper.from_array(array, key) for key, array in (weights or {}).items()]
     graph = helper.make_graph(list(nodes), name, list(inputs), list(outputs), tensors)
     imports = [helper.make_opsetid("", opset), *opsets]
-    return helper.make_model(graph, opset_imports=imports, ir_version=ir_version)
+    made = helper.make_model(graph, opset_imports=imports, ir_version=ir_version)
+    if all(output.type.tensor_type.HasField("shape") for output in outputs):
+        return made
+    inferred = onnx.shape_inference.infer_shapes(made).graph.output
+    del made.graph.output[:]
+    made.graph.output.extend(inferred)
+    return made
 
 
 def unary(
@@ -42,9 +48,7 @@ def unary(
 ) -> onnx.ModelProto:
     """y = op(x)"""
     node = helper.make_node(op, ["x"], ["y"], name=f"the_{op.lower()}", **attrs)
-    result = value("y", None, out or kind)
-    result.type.tensor_type.ClearField("shape")
-    return model([node], [value("x", shape, kind)], [result])
+    return model([node], [value("x", shape, kind)], [value("y", None, out or kind)])
 
 
 def binary(

@@ -33,7 +33,7 @@ from tilewright.options import CompileOptions
 @click.option("--no-verify", is_flag=True, help="Skip the check against ONNX Runtime.")
 @flags.compiling
 @flags.threads
-@flags.verbosity
+@flags.everywhere
 def command(
     model: Path,
     output: Path | None,

@@ -38,11 +38,13 @@ def run(cli: click.Group) -> int:
 class Progress:
     """One line per step on stderr with its time; a spinner while it runs, on a terminal.
 
-    An instance is a `progress` callback of the front door. `level`: -1 quiet, 0 normal.
+    An instance is a `progress` callback of the front door. `level`: -1 quiet, 0 normal, 1 with
+    the reason for each step's place.
     """
 
     def __init__(self, level: int) -> None:
         self._quiet = level < 0
+        self._verbose = level > 0
         self._live = not self._quiet and sys.stderr.isatty()
         self._console: Any = None
         self._spinner: Any = None
@@ -61,6 +63,8 @@ class Progress:
                 seconds = time.perf_counter() - self._started
             self._stop()
             self._line(event["step"], seconds, event["note"])
+            if self._verbose and "why" in event:
+                click.echo(f"{'':31}{event['why']}", err=True)
 
     def __enter__(self) -> Progress:
         return self

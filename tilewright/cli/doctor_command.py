@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,7 +13,8 @@ from tilewright.cli.report import Report
 
 @click.command("doctor")
 @flags.reporting
-def command(json_to: str | None, html_to: Path | None) -> int:
+@flags.everywhere
+def command(json_to: str | None, html_to: Path | None, **_everywhere: Any) -> int:
     """Check the installation. Exit code 2 when something that is needed is missing."""
     from tilewright.analysis.doctor import examine
 

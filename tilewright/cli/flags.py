@@ -39,23 +39,17 @@ def _flag(*names: str, **settings: Any) -> Callable[[Command], Command]:
     return click.option(*names, **settings)
 
 
-def verbosity(command: Command) -> Command:
-    """-q and -v, handed on as `level`: -1, 0 or 1."""
+def everywhere(command: Command) -> Command:
+    """-q, -v and --seed, which every command takes; handed on as `level` (-1, 0, 1) and `seed`."""
 
     @_flag("-q", "--quiet", is_flag=True, help="Print results and errors only.")
-    @_flag("-v", "--verbose", is_flag=True, help="Print more.")
+    @_flag("-v", "--verbose", is_flag=True, help="Say why each step is there.")
+    @_flag("--seed", type=int, default=0, show_default=True, help="Draws random inputs.")
     @functools.wraps(command)
     def wrapped(*args: Any, quiet: bool, verbose: bool, **kwargs: Any) -> Any:
         return command(*args, level=-1 if quiet else int(verbose), **kwargs)
 
     return wrapped
-
-
-def seed(command: Command) -> Command:
-    """--seed N."""
-    return _flag("--seed", type=int, default=0, show_default=True, help="Draws random inputs.")(
-        command
-    )
 
 
 def shapes(command: Command) -> Command:
@@ -82,7 +76,10 @@ def shapes(command: Command) -> Command:
 
 
 def compiling(command: Command) -> Command:
-    """-t, -O, --disable and --only; handed on as `target` and `options` (with shapes, seed)."""
+    """-t, -O, --disable and --only; handed on as `target` and `options`.
+
+    Takes `seed` over from `everywhere`, which must stand below it, and adds --shape and --dim.
+    """
 
     @_flag("-t", "--target", default="native", show_default=True, help="See `tilewright targets`.")
     @_flag(
@@ -95,7 +92,6 @@ def compiling(command: Command) -> Command:
     )
     @_flag("--disable", multiple=True, metavar="NAME", help="Skip an optional step.")
     @_flag("--only", multiple=True, metavar="NAME", help="Run only these optional steps.")
-    @seed
     @shapes
     @functools.wraps(command)
     def wrapped(

@@ -15,8 +15,14 @@ from tilewright.cli.report import Report, bytes_text
 @click.argument("subject", type=click.Path(path_type=Path), metavar="MODEL.onnx|ARTIFACT")
 @flags.shapes
 @flags.reporting
+@flags.everywhere
 def command(
-    subject: Path, shapes: dict, dims: dict, json_to: str | None, html_to: Path | None
+    subject: Path,
+    shapes: dict,
+    dims: dict,
+    json_to: str | None,
+    html_to: Path | None,
+    **_everywhere: Any,
 ) -> int:
     """Show inputs, outputs, sizes, and what a model or artifact is made of."""
     from tilewright import api

@@ -18,9 +18,8 @@ from tilewright.cli.report import Report, seconds_text
 @click.option("--dim", "dim", multiple=True, metavar="NAME=128", help="Size of an open dimension.")
 @flags.inputs
 @flags.threads
-@flags.seed
 @flags.reporting
-@flags.verbosity
+@flags.everywhere
 def command(
     artifact: Path,
     output: Path | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,7 +16,8 @@ from tilewright.targets import CATALOG, Target, resolve
 @click.command("targets")
 @click.argument("name", required=False)
 @flags.reporting
-def command(name: str | None, json_to: str | None, html_to: Path | None) -> int:
+@flags.everywhere
+def command(name: str | None, json_to: str | None, html_to: Path | None, **_everywhere: Any) -> int:
     """List the targets; with NAME, one of them in full. `native` is this machine."""
     report = _one(resolve(name)) if name else _all()
     report.emit(json_to, html_to)

@@ -19,7 +19,7 @@ from tilewright.options import CompileOptions
 @flags.inputs
 @flags.threads
 @flags.reporting
-@flags.verbosity
+@flags.everywhere
 def command(
     subject: Path,
     model: Path | None,

@@ -34,6 +34,12 @@ _BOOT = (
 )
 
 
+_REPORT_US = (
+    "this is a fault of ours or of TVM, not of your model: please report it with the log; "
+    "-O1 or --disable may get around it"
+)
+
+
 def call(
     function: str, job: dict[str, Any], on_event: OnEvent | None = None, *, doing: str = "compiling"
 ) -> Any:
@@ -101,18 +107,15 @@ def _listen(read_end: int, on_event: OnEvent | None) -> tuple[str, dict[str, Any
 
 
 def _died(doing: str, step: str, code: int, log: Path) -> CompileError:
+    how = f"exit code {code}"
     if code < 0:
         name = signal.Signals(-code).name
-        how = f"{name}" + (
-            ", probably out of memory" if name == "SIGKILL" else " inside native code"
-        )
-    else:
-        how = f"exit code {code}"
+        reason = "probably out of memory" if name == "SIGKILL" else "inside native code"
+        how = f"{name}, {reason}"
     return CompileError(
         f"{doing} crashed in step {step!r} ({how})",
         where=f"log kept at {log}; it ends with: {_tail(log)}",
-        hint="this is a fault of ours or of TVM, not of your model: please report it with the "
-        "log; -O1 or --disable may get around it",
+        hint=_REPORT_US,
     )
 
 
@@ -122,8 +125,7 @@ def _raised(doing: str, step: str, trace: str, log: Path) -> CompileError:
     return CompileError(
         f"{doing} failed in step {step!r}: {trace.strip().splitlines()[-1][:300]}",
         where=f"log kept at {log}",
-        hint="this is a fault of ours or of TVM, not of your model: please report it with the "
-        "log; -O1 or --disable may get around it",
+        hint=_REPORT_US,
     )
 
 

@@ -33,8 +33,10 @@ def compile_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     dump = Path(job["dump"]) if job["dump"] else None
     pipeline.run(
         work,
-        on_start=lambda name: emit("start", step=name),
-        on_done=lambda name, seconds, note: emit("done", step=name, seconds=seconds, note=note),
+        on_start=lambda stage: emit("start", step=stage.name),
+        on_done=lambda stage, seconds, note: emit(
+            "done", step=stage.name, seconds=seconds, note=note, why=stage.why
+        ),
         dump=dump,
     )
     return {"library": str(work.library), "manifest": work.manifest}

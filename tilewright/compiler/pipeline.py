@@ -195,20 +195,20 @@ def _is_chosen(stage: Stage, options: CompileOptions) -> bool:
 
 def run(
     work: Work,
-    on_start: Callable[[str], None],
-    on_done: Callable[[str, float, str], None],
+    on_start: Callable[[Stage], None],
+    on_done: Callable[[Stage, float, str], None],
     dump: Path | None = None,
 ) -> None:
     """Run the chosen stages on `work`; with `dump`, write what each leaves behind."""
     for number, stage in enumerate(chosen_stages(work.options), start=1):
-        on_start(stage.name)
+        on_start(stage)
         start = time.perf_counter()
         note = stage.run(work)
         seconds = time.perf_counter() - start
         if dump is not None:
             text = build.shown_ir(work, stage.name)
             (dump / f"{number:02d}-{stage.name}.txt").write_text(text)
-        on_done(stage.name, seconds, note)
+        on_done(stage, seconds, note)
 
 
 def _count_calls(mod: tvm.IRModule) -> int:
