@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from tilewright import __version__
+from tilewright.cli.page import page
 from tilewright.compiler.artifact import replacing
 
 
@@ -35,22 +37,13 @@ class Report:
                 temporary.write_text(text + "\n")
         if html_to is not None:
             with replacing(html_to) as temporary:
-                temporary.write_text(self._html())
+                temporary.write_text(page(self.title, self.tables, self.lines, __version__))
         click.echo(text if json_to == "-" else self._text(), nl=json_to == "-")
 
     def _text(self) -> str:
         out = io.StringIO()
         self._print(out, colour=sys.stdout.isatty())
         return out.getvalue()
-
-    def _html(self) -> str:
-        from rich.console import Console
-
-        console = Console(file=io.StringIO(), record=True, width=120)
-        self._print_to(console)
-        return console.export_html(inline_styles=True).replace(
-            "<head>", f"<head>\n<title>{self.title}</title>", 1
-        )
 
     def _print(self, out: io.StringIO, colour: bool) -> None:
         from rich.console import Console
