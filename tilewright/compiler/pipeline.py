@@ -8,6 +8,7 @@ be dumped (`--dump DIR`) and is timed; the optional ones can be switched off by 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ from tilewright.compiler.weights import WeightTable, lift_weights
 from tilewright.options import CompileOptions
 from tilewright.passes.fold_batch_norm import fold_batch_norm
 from tilewright.passes.fold_constants import fold_constants
+from tilewright.passes.fusion import FusionReport, fuse
+from tilewright.passes.fusions import DEFAULT_FUSIONS
 from tilewright.passes.legalize import legalize
 from tilewright.targets import Target
 from tilewright.targets.rules.fallback import schedule_all
@@ -46,6 +49,8 @@ class Work:
     nodes: int = 0
     interface: dict[str, Any] = field(default_factory=dict)
     mod: tvm.IRModule | None = None
+    origins: dict[str, str] = field(default_factory=dict)
+    fusions: FusionReport = field(default_factory=FusionReport)
     weights: WeightTable | None = None
     kernels: list[str] = field(default_factory=list)
     executable: Any = None
@@ -83,7 +88,8 @@ def _normalise(work: Work) -> str:
 
 
 def _import(work: Work) -> str:
-    work.mod = to_relax(work.model)
+    work.mod, work.origins = to_relax(work.model)
+    work.mod = relax.transform.DeadCodeElimination()(work.mod)
     work.interface = interface(work)
     # Memory is planned for these sizes: a bound nobody gave would reserve all there is.
     upper = {n: size[1] for n, size in work.options.dims.items() if n in work.bounds}
@@ -102,6 +108,13 @@ def _passes(*passes: tvm.transform.Pass) -> Callable[[Work], str]:
         return f"{before} -> {_count_calls(work.mod)} calls"
 
     return run
+
+
+def _fuse(work: Work) -> str:
+    chosen = [f for f in DEFAULT_FUSIONS if _is_named(f.name, work.options)]
+    work.mod, work.fusions = fuse(work.mod, chosen)
+    counts = Counter(group.fusion for group in work.fusions.groups)
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
 
 
 def _schedule(work: Work) -> str:
@@ -164,6 +177,12 @@ STAGES: tuple[Stage, ...] = (
         level=1,
         optional=True,
     ),
+    Stage(
+        "fuse",
+        _fuse,
+        "before legalize: patterns are written in graph operators",
+        level=2,
+    ),
     Stage("legalize", _passes(legalize()), "graph operators to kernels"),
     Stage(
         "fuse_ops",
@@ -186,11 +205,14 @@ def chosen_stages(options: CompileOptions) -> list[Stage]:
 
 
 def _is_chosen(stage: Stage, options: CompileOptions) -> bool:
-    if not stage.optional:
-        return True
-    if options.only and stage.name not in options.only:
+    if options.opt_level < stage.level:
         return False
-    return options.opt_level >= stage.level and stage.name not in options.disable
+    return not stage.optional or _is_named(stage.name, options)
+
+
+def _is_named(name: str, options: CompileOptions) -> bool:
+    """Whether --disable and --only leave the step or fusion `name` in."""
+    return name not in options.disable and (not options.only or name in options.only)
 
 
 def run(

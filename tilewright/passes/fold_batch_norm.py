@@ -66,6 +66,7 @@ class _BatchNormFolder(PyExprMutator):
     ) -> relax.Expr | None:
         """The convolution `source` with `affine` in its weights, or None where it declines."""
         convolution, bias = self._bound(source), np.zeros_like(affine.shift)
+        named = source
         if self._readers[source] != 1:
             return None
         if _is_op(convolution, "relax.add") and is_constant(convolution.args[1]):
@@ -73,7 +74,8 @@ class _BatchNormFolder(PyExprMutator):
             if values.size != bias.size or self._readers[convolution.args[0]] != 1:
                 return None
             bias = values.reshape(-1).astype(np.float64)
-            convolution = self._bound(convolution.args[0])
+            named = convolution.args[0]
+            convolution = self._bound(named)
         axis = _WEIGHT_OUT_AXIS.get(getattr(getattr(convolution, "op", None), "name", ""))
         if axis is None or not is_constant(convolution.args[1]) or not _channels_first(norm):
             return None
@@ -88,7 +90,7 @@ class _BatchNormFolder(PyExprMutator):
         shift = affine.shift + bias * affine.scale
         shape = _along(norm, len(shift), weights.ndim)
         return relax.op.add(
-            self.builder_.emit(new), constant(shift.reshape(shape), str(weights.dtype))
+            self.builder_.emit(new, named.name), constant(shift.reshape(shape), str(weights.dtype))
         )
 
     def _bound(self, expr: relax.Expr) -> relax.Expr:

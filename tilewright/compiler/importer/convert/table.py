@@ -13,7 +13,7 @@ import onnx
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from tilewright.compiler.importer.convert import elementwise
+from tilewright.compiler.importer.convert import elementwise, indexing
 from tilewright.compiler.importer.graph import label, subgraphs
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.errors import UnsupportedModel
@@ -23,6 +23,7 @@ Converter = Callable[[relax.BlockBuilder, list, dict, int], relax.Expr]
 
 OURS: dict[tuple[str, str], Converter] = {
     ("", "Clip"): elementwise.clip,
+    ("", "Gather"): indexing.gather,
     ("", "HardSigmoid"): elementwise.hard_sigmoid,
 }
 

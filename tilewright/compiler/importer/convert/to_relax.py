@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import numpy as np
@@ -16,8 +17,8 @@ from tilewright.compiler.importer.model import OnnxModel
 from tilewright.errors import TilewrightError, UnsupportedModel
 
 
-def to_relax(model: OnnxModel) -> tvm.IRModule:
-    """The Relax module of `model`.
+def to_relax(model: OnnxModel) -> tuple[tvm.IRModule, dict[str, str]]:
+    """The Relax module of `model`, and for variables by name the ONNX node they come from.
 
     Raises UnsupportedModel with every operator that has no converter, or with the first
     node that a converter refuses.
@@ -26,7 +27,8 @@ def to_relax(model: OnnxModel) -> tvm.IRModule:
     with warnings.catch_warnings():
         # Input names are made into identifiers; the manifest keeps the user's names.
         warnings.simplefilter("ignore")
-        return _Importer(model).from_onnx(model.graph, model.opset())
+        importer = _Importer(model)
+        return importer.from_onnx(model.graph, model.opset()), importer.origins
 
 
 class _Importer(ONNXGraphImporter):
@@ -36,6 +38,7 @@ class _Importer(ONNXGraphImporter):
         super().__init__(shape_dict={}, dtype_dict="float32")
         self._model = model
         self._node: onnx.NodeProto | None = None
+        self.origins: dict[str, str] = {}
 
     def _parse_graph_initializers(self, graph: onnx.GraphProto) -> None:
         super()._parse_graph_initializers(graph)
@@ -51,6 +54,7 @@ class _Importer(ONNXGraphImporter):
             step = onnx.GraphProto(node=[node])
             try:
                 super()._construct_nodes(step)
+                self._name_results(node)
             except TilewrightError:
                 raise
             except Exception as error:
@@ -60,6 +64,20 @@ class _Importer(ONNXGraphImporter):
                     hint="fix its shapes with --shape or --dim if they are open; "
                     "otherwise please report the model",
                 ) from error
+
+    def _name_results(self, node: onnx.NodeProto) -> None:
+        """Bind each result to a variable that carries the node's name through the passes."""
+        for output in filter(None, node.output):
+            value = self._nodes[output]
+            if isinstance(value, relax.Var) and value.name not in self.origins:
+                # Bound by a converter under a name of TVM's: bind it again, the old one is dead.
+                value = self.bb.lookup_binding(value)
+            computed = isinstance(value, relax.Call | relax.TupleGetItem)
+            if computed and isinstance(value.ty, relax.TensorType):
+                hint = re.sub(r"\W+", "_", node.name or output).strip("_")
+                named = self.bb.emit(value, hint)
+                self._nodes[output] = named
+                self.origins[named.name] = label(node)
 
     def _convert_operator(self, op_name: str, inputs: list, attrs: dict, opset: int) -> relax.Expr:
         ours = table.OURS.get((table.domain_of(self._node), op_name))

@@ -1,0 +1,26 @@
+"""Specs: what a fused group computes, as frozen values that fusions return and rules read.
+
+A dimension is a number, or the name of a symbolic size.
+"""
+
+from tilewright.ops.attention import AttentionSpec
+from tilewright.ops.conv import ConvSpec
+from tilewright.ops.elementwise import ActivationSpec, SoftmaxSpec
+from tilewright.ops.gemm import GemmSpec
+from tilewright.ops.mlp import MlpSpec
+from tilewright.ops.norm import NormSpec
+from tilewright.ops.spec import Dim, Spec
+from tilewright.ops.squeeze_excitation import SqueezeExcitationSpec
+
+__all__ = [
+    "ActivationSpec",
+    "AttentionSpec",
+    "ConvSpec",
+    "Dim",
+    "GemmSpec",
+    "MlpSpec",
+    "NormSpec",
+    "SoftmaxSpec",
+    "Spec",
+    "SqueezeExcitationSpec",
+]

@@ -1,0 +1,29 @@
+"""Activations and softmax that stand alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilewright.ops.spec import Shape, Spec, check_sizes
+
+
+@dataclass(frozen=True)
+class ActivationSpec(Spec):
+    """y = function(x), elementwise."""
+
+    function: str
+    x: Shape
+
+    def __post_init__(self) -> None:
+        check_sizes(self, x=self.x)
+
+
+@dataclass(frozen=True)
+class SoftmaxSpec(Spec):
+    """Softmax of `x` along `axis`."""
+
+    x: Shape
+    axis: int
+
+    def __post_init__(self) -> None:
+        check_sizes(self, x=self.x)

@@ -1,0 +1,38 @@
+"""The base of all specs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Dim = int | str
+Shape = tuple[Dim, ...]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A frozen description of a computation; equal specs are the same task for a tuner."""
+
+    dtype: str
+
+    @property
+    def kind(self) -> str:
+        """The class's name without "Spec", as reports and records spell it."""
+        return type(self).__name__.removesuffix("Spec")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON values, with `kind` first."""
+        return {"kind": self.kind, **json.loads(json.dumps(asdict(self)))}
+
+    def key(self) -> str:
+        """A stable text for records: sorted JSON."""
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+
+def check_sizes(spec: Spec, **sizes: Dim | Shape) -> None:
+    """Raise ValueError when a size is negative: a spec checks itself at birth."""
+    for name, value in sizes.items():
+        for size in value if isinstance(value, tuple) else (value,):
+            if isinstance(size, int) and size < 0:
+                raise ValueError(f"{spec.kind}: {name} is {value}")

@@ -1,0 +1,23 @@
+"""Squeeze-and-excitation with its final multiplication."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilewright.ops.spec import Shape, Spec, check_sizes
+
+
+@dataclass(frozen=True)
+class SqueezeExcitationSpec(Spec):
+    """y = x * gate(w2 act(w1 mean(x) + b1) + b2) (Hu et al. 2018, section 3).
+
+    `x` is [batch, channels, *spatial]; `squeezed` the number of channels in the middle.
+    """
+
+    x: Shape
+    squeezed: int
+    activation: str
+    gate: str
+
+    def __post_init__(self) -> None:
+        check_sizes(self, x=self.x, squeezed=self.squeezed)

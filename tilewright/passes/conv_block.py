@@ -1,0 +1,82 @@
+"""Fuse a convolution with what follows it: bias, residual, activation, max pool.
+
+Before   y = max_pool(relu(conv(x, w) + b + r))
+After    y = conv_block(x, w, b, r)
+
+The residual may come before or after the activation. Declines when the weights are computed
+at run time, when the bias is not one value per output channel, or when the residual has
+another shape (a broadcast is no residual).
+"""
+
+from __future__ import annotations
+
+from tvm import relax
+
+from tilewright.ops import ConvSpec
+from tilewright.passes.activations import activation
+from tilewright.passes.fusion import Decline, Fusion
+from tilewright.passes.pattern import Any, Constant, Graph, Match, Op, Pattern, maybe
+from tilewright.passes.relax_constants import is_constant
+from tilewright.passes.shapes import is_per_channel, shape_of
+
+CONVOLUTIONS = tuple(
+    f"relax.nn.conv{rank}d{kind}" for rank in (1, 2, 3) for kind in ("", "_transpose")
+)
+
+
+def pattern() -> Pattern:
+    """Conv [+ bias] [+ residual] [activation] [+ residual] [max pool]."""
+    conv = Op(CONVOLUTIONS, Any("x"), Any("w"), name="conv")
+    biased = maybe(lambda y: Op("relax.add", y, Constant("bias")), conv)
+    first = maybe(lambda y: Op("relax.add", y, Any("residual")), biased)
+    active = maybe(activation, first)
+    last = maybe(lambda y: Op("relax.add", y, Any("late_residual")), active)
+    return maybe(lambda y: Op("relax.nn.max_pool2d", y, name="max_pool"), last)
+
+
+def accept(match: Match, graph: Graph) -> ConvSpec | Decline:
+    """A ConvSpec with everything in the store as its epilogue."""
+    _, conv = graph.bound(match["conv"])
+    x, w, y = shape_of(match["x"]), shape_of(match["w"]), shape_of(match["conv"])
+    if x is None or w is None or y is None:
+        return Decline("a shape is not known", at=match["conv"], mend="fix it with --shape")
+    _, weights = graph.bound(match["w"])
+    if not is_constant(weights):
+        return Decline("the weights are computed at run time", at=match["conv"])
+    bias = match.get("bias")
+    if bias is not None and not is_per_channel(bias, 1, y[1], len(y)):
+        return Decline(
+            f"bias has shape {shape_of(bias)}, want one value per channel of {y}", at=match["conv"]
+        )
+    residuals = [match.get(name) for name in ("residual", "late_residual")]
+    for residual in residuals:
+        if residual is not None and shape_of(residual) != y:
+            return Decline(
+                f"what is added has shape {shape_of(residual)}, want {y}", at=match["conv"]
+            )
+    transposed = conv.op.name.endswith("_transpose")
+    steps = (
+        ("bias", bias is not None),
+        ("residual", residuals[0] is not None),
+        (match.get("activation"), match.get("activation") is not None),
+        ("residual", residuals[1] is not None),
+        ("max_pool", match.get("max_pool") is not None),
+    )
+    return ConvSpec(
+        dtype=str(match["conv"].ty.dtype),
+        x=x,
+        w=w,
+        strides=_ints(conv.attrs.strides),
+        padding=_ints(conv.attrs.padding),
+        dilation=_ints(conv.attrs.dilation),
+        groups=int(conv.attrs.groups),
+        transposed=transposed,
+        epilogue=tuple(name for name, there in steps if there),
+    )
+
+
+def _ints(values: relax.Expr) -> tuple[int, ...]:
+    return tuple(int(value) for value in values)
+
+
+CONV_BLOCK = Fusion("conv_block", pattern(), accept)

@@ -1,0 +1,155 @@
+"""What a fusion is, and the engine that applies a list of them.
+
+A fusion has a pattern, an `accept` that looks at a match and returns a Spec or a Decline, and
+a name. Fusions are tried in the order of their list; within one, later values first; the
+first match wins. What is fused becomes a private function that runs as one kernel or one group
+of kernels. Safety is shared: a value that something outside the group reads is never swallowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol
+
+import tvm
+from tvm import relax
+
+from tilewright.passes.outline import outline
+from tilewright.passes.pattern import Graph, Match, Pattern
+from tilewright.passes.uses import readers_of
+
+# Ways in which one pattern may match at one value before we stop looking.
+MAX_WAYS = 64
+
+
+class Spec(Protocol):
+    """What a group computes (`tilewright.ops`): frozen, comparable, with JSON values."""
+
+    def to_dict(self) -> dict:
+        """All fields as JSON values."""
+
+
+@dataclass(frozen=True)
+class Decline:
+    """Why an almost-match is no match: the reason, the value at fault, and what would mend it."""
+
+    reason: str
+    at: relax.Expr
+    mend: str | None = None
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """A named pattern. `accept` gets a match whose inner values nobody else reads."""
+
+    name: str
+    pattern: Pattern
+    accept: Callable[[Match, Graph], Spec | Decline]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A match that was fused: the function it became, and the values inside, in order."""
+
+    fusion: str
+    function: str
+    spec: Spec
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NearMiss:
+    """A match that was declined: where, why, and what would make it match."""
+
+    fusion: str
+    root: str
+    reason: str
+    at: str
+    mend: str | None
+
+
+@dataclass
+class FusionReport:
+    """What was fused and what almost was."""
+
+    groups: list[Group] = field(default_factory=list)
+    near_misses: list[NearMiss] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    fusion: Fusion
+    match: Match
+    spec: Spec
+    root: relax.Var
+
+
+def fuse(mod: tvm.IRModule, fusions: Sequence[Fusion]) -> tuple[tvm.IRModule, FusionReport]:
+    """Apply `fusions` in order to `main`."""
+    main = mod["main"]
+    graph = Graph(main)
+    readers = readers_of(main)
+    order = [b.var for block in main.body.blocks for b in block.bindings]
+    taken: set[relax.Var] = set()
+    report = FusionReport()
+    chosen: list[_Chosen] = []
+    for fusion in fusions:
+        for root in reversed(order):
+            if root in taken:
+                continue
+            found = _first_match(fusion, root, graph, readers, taken)
+            if isinstance(found, _Chosen):
+                chosen.append(found)
+                taken |= set(found.match.covered)
+            elif found is not None:
+                report.near_misses.append(found)
+    fused_or_not = {miss.root for miss in report.near_misses}
+    places = {var: n for n, var in enumerate(order)}
+    chosen.sort(key=lambda c: places[c.root])
+    for number, choice in enumerate(chosen):
+        name = f"{choice.fusion.name}_{number}"
+        members = sorted(choice.match.covered, key=places.__getitem__)
+        mod = outline(mod, name, members, choice.spec.to_dict())
+        names = tuple(var.name for var in members)
+        report.groups.append(Group(choice.fusion.name, name, choice.spec, names))
+        fused_or_not -= set(names)
+    # A value that one fusion declined and a later one took is no miss.
+    report.near_misses = [m for m in report.near_misses if m.root in fused_or_not]
+    return relax.transform.Normalize()(mod), report
+
+
+def _first_match(
+    fusion: Fusion,
+    root: relax.Var,
+    graph: Graph,
+    readers: dict[relax.Var, set],
+    taken: set[relax.Var],
+) -> _Chosen | NearMiss | None:
+    miss = None
+    for match in islice(fusion.pattern.match(root, graph), MAX_WAYS):
+        covered = set(match.covered)
+        if root not in covered or covered & taken:
+            continue
+        verdict = _leak(covered, root, readers) or fusion.accept(match, graph)
+        if not isinstance(verdict, Decline):
+            return _Chosen(fusion, match, verdict, root)
+        at = verdict.at.name if isinstance(verdict.at, relax.Var) else root.name
+        miss = miss or NearMiss(fusion.name, root.name, verdict.reason, at, verdict.mend)
+    return miss
+
+
+def _leak(
+    covered: set[relax.Var], root: relax.Var, readers: dict[relax.Var, set]
+) -> Decline | None:
+    for var in covered - {root}:
+        if outside := readers[var] - covered:
+            name = next(iter(outside))
+            shown = name.name if isinstance(name, relax.Var) else "the model's outputs"
+            return Decline(
+                f"{var.name} has a second reader, {shown}",
+                at=var,
+                mend="compute it twice, or read the fused result instead",
+            )
+    return None

@@ -1,0 +1,21 @@
+"""Every fusion, in the order in which they are tried: the first that matches wins."""
+
+from __future__ import annotations
+
+from tilewright.passes.attention import ATTENTION
+from tilewright.passes.conv_block import CONV_BLOCK
+from tilewright.passes.linear import LINEAR
+from tilewright.passes.mlp import MLP
+from tilewright.passes.norm import NORM
+from tilewright.passes.squeeze_excitation import SQUEEZE_EXCITATION
+from tilewright.passes.standalone import ACTIVATION
+
+DEFAULT_FUSIONS = (
+    ATTENTION,  # first: its products would be taken as linear layers
+    SQUEEZE_EXCITATION,  # before conv_block: its 1x1 convolutions are inside
+    MLP,  # before linear: it is two of them
+    CONV_BLOCK,
+    NORM,
+    LINEAR,
+    ACTIVATION,  # last: an activation belongs into the store of what it follows
+)

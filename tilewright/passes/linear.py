@@ -1,0 +1,71 @@
+"""Fuse a matrix product with bias, residual and activation.
+
+Before   y = gelu(matmul(x, w) + b)
+After    y = linear(x, w, b)
+
+Declines when the bias is not one value per output column (a full-size one is a residual), or
+the residual has another shape than the product.
+"""
+
+from __future__ import annotations
+
+from tilewright.ops import GemmSpec
+from tilewright.passes.activations import activation
+from tilewright.passes.fusion import Decline, Fusion
+from tilewright.passes.pattern import Any, Constant, Graph, Match, Op, Pattern, maybe
+from tilewright.passes.relax_constants import is_constant
+from tilewright.passes.shapes import is_per_channel, shape_of
+
+
+def product(x: Pattern, weights: str, bias: str, name: str | None = None) -> Pattern:
+    """X @ w [+ b], the two constants under their names."""
+    return maybe(
+        lambda y: Op("relax.add", y, Constant(bias)),
+        Op("relax.matmul", x, Constant(weights), name=name),
+    )
+
+
+def pattern() -> Pattern:
+    """X @ w [+ bias] [+ residual] [activation] [+ residual]."""
+    matmul = Op("relax.matmul", Any("x"), Any("w"), name="matmul")
+    biased = maybe(lambda y: Op("relax.add", y, Constant("bias")), matmul)
+    first = maybe(lambda y: Op("relax.add", y, Any("residual")), biased)
+    active = maybe(activation, first)
+    return maybe(lambda y: Op("relax.add", y, Any("late_residual")), active)
+
+
+def accept(match: Match, graph: Graph) -> GemmSpec | Decline:
+    """A GemmSpec; `m` is the second last size of the result."""
+    x, w, y = (shape_of(match[name]) for name in ("x", "w", "matmul"))
+    if x is None or w is None or y is None or len(w) < 2 or len(y) < 2:
+        return Decline("a shape is not known, or a factor is a vector", at=match["matmul"])
+    bias = match.get("bias")
+    if bias is not None and not is_per_channel(bias, len(y) - 1, y[-1], len(y)):
+        return Decline(
+            f"bias has shape {shape_of(bias)}, want one value per column of {y}",
+            at=match["matmul"],
+        )
+    for name in ("residual", "late_residual"):
+        residual = match.get(name)
+        if residual is not None and shape_of(residual) != y:
+            return Decline(
+                f"what is added has shape {shape_of(residual)}, want {y}", at=match["matmul"]
+            )
+    steps = (
+        ("bias", bias is not None),
+        ("residual", match.get("residual") is not None),
+        (match.get("activation"), match.get("activation") is not None),
+        ("residual", match.get("late_residual") is not None),
+    )
+    return GemmSpec(
+        dtype=str(match["matmul"].ty.dtype),
+        batch=y[:-2],
+        m=y[-2],
+        n=y[-1],
+        k=x[-1],
+        constant_weights=is_constant(graph.bound(match["w"])[1]),
+        epilogue=tuple(name for name, there in steps if there),
+    )
+
+
+LINEAR = Fusion("linear", pattern(), accept)

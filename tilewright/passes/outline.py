@@ -1,0 +1,115 @@
+"""Move some bindings of `main` into a private function of their own.
+
+Before   v1 = conv2d(x, w); v2 = add(v1, b); v3 = relu(v2)
+After    v3 = conv_block_0(x, w, b)     with conv_block_0 marked Primitive: one kernel group
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import tvm
+from tvm import relax
+
+from tilewright.passes.relax_constants import is_constant
+
+SPEC_ATTRIBUTE = "tilewright.spec"
+
+# Operators that TVM lowers with a scalar constant written into the kernel. In the others a
+# constant must be an argument: a primitive function may not hold tensors.
+_FOLDS_SCALARS = frozenset(
+    f"relax.{name}"
+    for name in ("add", "subtract", "multiply", "divide", "power", "maximum", "minimum")
+)
+
+
+def outline(mod: tvm.IRModule, name: str, members: Sequence[relax.Var], spec: dict) -> tvm.IRModule:
+    """`mod` with the bindings of `members` (in order) in a function `name`.
+
+    The last member is the function's result; nothing outside may read the others. Constants
+    become arguments, so that weights stay outside the code.
+    """
+    main = mod["main"]
+    inside = {
+        binding.var: binding.value
+        for block in main.body.blocks
+        for binding in block.bindings
+        if binding.var in set(members)
+    }
+    arguments: list[relax.Expr] = []
+    params: list[relax.Var] = []
+    local: dict[relax.Var, relax.Expr] = {}
+    constants: list[tuple[relax.Expr, relax.Var]] = []
+
+    def inner(expr: relax.Expr) -> relax.Expr:
+        if isinstance(expr, relax.Var):
+            if expr not in local:
+                local[expr] = _new_param(expr, params, arguments)
+            return local[expr]
+        if is_constant(expr):
+            known = next((param for value, param in constants if value.same_as(expr)), None)
+            if known is None:
+                known = _new_param(expr, params, arguments)
+                constants.append((expr, known))
+            return known
+        if isinstance(expr, relax.Call):
+            keep = getattr(expr.op, "name", "") in _FOLDS_SCALARS
+            args = [a if keep and _is_scalar(a) else inner(a) for a in expr.args]
+            return relax.Call(expr.op, args, expr.attrs, expr.ty_args)
+        if isinstance(expr, relax.Tuple):
+            return relax.Tuple([inner(field) for field in expr.fields])
+        if isinstance(expr, relax.TupleGetItem):
+            return relax.TupleGetItem(inner(expr.tuple_value), expr.index)
+        return expr
+
+    bindings = []
+    for var in members:
+        value = inner(inside[var])
+        kind = relax.Var if var.same_as(members[-1]) else relax.DataflowVar
+        local[var] = kind(var.name, var.ty)
+        bindings.append(relax.VarBinding(local[var], value))
+    body = relax.SeqExpr([relax.DataflowBlock(bindings)], local[members[-1]])
+    function = relax.Function(params, body, members[-1].ty, is_pure=True).with_attrs(
+        {"Primitive": True, SPEC_ATTRIBUTE: json.dumps(spec, sort_keys=True)}
+    )
+    mod = mod.clone()
+    private = relax.utils.copy_with_new_vars(function)
+    builder = relax.BlockBuilder(mod)
+    var = builder.add_func(private, name)
+    mod = builder.get()
+    mod.update_func(mod.get_global_var("main"), _with_call(main, members, var, arguments))
+    return mod
+
+
+def _is_scalar(expr: relax.Expr) -> bool:
+    return is_constant(expr) and expr.ty.ndim == 0
+
+
+def _new_param(expr: relax.Expr, params: list[relax.Var], arguments: list[relax.Expr]) -> relax.Var:
+    param = relax.Var(f"arg{len(params)}", expr.ty)
+    params.append(param)
+    arguments.append(expr)
+    return param
+
+
+def _with_call(
+    main: relax.Function,
+    members: Sequence[relax.Var],
+    function: relax.GlobalVar,
+    arguments: Sequence[relax.Expr],
+) -> relax.Function:
+    gone, root = set(members[:-1]), members[-1]
+    blocks = []
+    for block in main.body.blocks:
+        kept = []
+        for binding in block.bindings:
+            if binding.var in gone:
+                continue
+            if binding.var.same_as(root):
+                binding = relax.VarBinding(root, relax.Call(function, list(arguments)))
+            kept.append(binding)
+        kind = relax.DataflowBlock if isinstance(block, relax.DataflowBlock) else relax.BindingBlock
+        blocks.append(kind(kept))
+    body = relax.SeqExpr(blocks, main.body.body)
+    return relax.Function(main.params, body, main.ret_ty, main.is_pure, main.attrs)

@@ -1,0 +1,30 @@
+"""Sizes of Relax values as specs spell them."""
+
+from __future__ import annotations
+
+from tvm import relax
+from tvm.tirx import IntImm
+
+from tilewright.ops.spec import Shape
+
+
+def shape_of(expr: relax.Expr) -> Shape | None:
+    """Sizes of a tensor, symbolic ones as text; None when even the rank is open."""
+    shape = getattr(expr.ty, "shape", None)
+    if shape is None or not isinstance(shape, relax.ShapeExpr):
+        return None
+    return tuple(d.value if isinstance(d, IntImm) else str(d) for d in shape.values)
+
+
+def is_per_channel(expr: relax.Expr, axis: int, size: int, rank: int) -> bool:
+    """Whether `expr` holds one value per element of `axis` of a tensor of `rank`, or one in all.
+
+    A constant that broadcasts along another axis is no bias.
+    """
+    shape = shape_of(expr)
+    if shape is None or len(shape) > rank:
+        return False
+    padded = (1,) * (rank - len(shape)) + shape
+    wanted = [1] * rank
+    wanted[axis] = size
+    return list(padded) in (wanted, [1] * rank)
