@@ -26,6 +26,7 @@ from tilewright.compiler.importer.normalise import normalise
 from tilewright.compiler.manifest import interface
 from tilewright.compiler.weights import WeightTable, lift_weights
 from tilewright.options import CompileOptions
+from tilewright.passes.fold_affine import fold_affine
 from tilewright.passes.fold_batch_norm import fold_batch_norm
 from tilewright.passes.fold_constants import fold_constants
 from tilewright.passes.fusion import FusionReport, fuse
@@ -167,6 +168,13 @@ STAGES: tuple[Stage, ...] = (
         "fold_batch_norm",
         _passes(fold_batch_norm),
         "after fold_constants, which turns reshaped biases into constants",
+        level=1,
+        optional=True,
+    ),
+    Stage(
+        "fold_affine",
+        _passes(fold_affine),
+        "after fold_batch_norm, whose leftovers are multiplications and additions",
         level=1,
         optional=True,
     ),

@@ -4,4 +4,20 @@
 the same.
 """
 
-OPTIONAL_STEPS = ("fold_constants", "fold_batch_norm", "clean_up", "fuse_ops")
+OPTIONAL_STEPS = (
+    "fold_constants",
+    "fold_batch_norm",
+    "fold_affine",
+    "clean_up",
+    "attention",
+    "squeeze_excitation",
+    "mlp",
+    "rotary",
+    "embedding",
+    "conv_block",
+    "pool_linear",
+    "norm",
+    "linear",
+    "activation",
+    "fuse_ops",
+)

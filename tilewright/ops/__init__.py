@@ -6,9 +6,11 @@ A dimension is a number, or the name of a symbolic size.
 from tilewright.ops.attention import AttentionSpec
 from tilewright.ops.conv import ConvSpec
 from tilewright.ops.elementwise import ActivationSpec, SoftmaxSpec
+from tilewright.ops.embedding import EmbeddingSpec
 from tilewright.ops.gemm import GemmSpec
 from tilewright.ops.mlp import MlpSpec
 from tilewright.ops.norm import NormSpec
+from tilewright.ops.rotary import RotarySpec
 from tilewright.ops.spec import Dim, Spec
 from tilewright.ops.squeeze_excitation import SqueezeExcitationSpec
 
@@ -17,9 +19,11 @@ __all__ = [
     "AttentionSpec",
     "ConvSpec",
     "Dim",
+    "EmbeddingSpec",
     "GemmSpec",
     "MlpSpec",
     "NormSpec",
+    "RotarySpec",
     "SoftmaxSpec",
     "Spec",
     "SqueezeExcitationSpec",

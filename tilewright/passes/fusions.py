@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from tilewright.passes.attention import ATTENTION
 from tilewright.passes.conv_block import CONV_BLOCK
+from tilewright.passes.embedding import EMBEDDING
 from tilewright.passes.linear import LINEAR
 from tilewright.passes.mlp import MLP
 from tilewright.passes.norm import NORM
+from tilewright.passes.pool_linear import POOL_LINEAR
+from tilewright.passes.rotary import ROTARY
 from tilewright.passes.squeeze_excitation import SQUEEZE_EXCITATION
 from tilewright.passes.standalone import ACTIVATION
 
@@ -14,7 +17,10 @@ DEFAULT_FUSIONS = (
     ATTENTION,  # first: its products would be taken as linear layers
     SQUEEZE_EXCITATION,  # before conv_block: its 1x1 convolutions are inside
     MLP,  # before linear: it is two of them
+    ROTARY,
+    EMBEDDING,  # before norm, which would take its last step
     CONV_BLOCK,
+    POOL_LINEAR,  # before linear: it ends in one
     NORM,
     LINEAR,
     ACTIVATION,  # last: an activation belongs into the store of what it follows

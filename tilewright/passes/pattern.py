@@ -150,6 +150,20 @@ class Item(Pattern):
             yield from self.of.find(item.tuple_value, graph, match._covering(var))
 
 
+class Fields(Pattern):
+    """A tuple with exactly these fields: the inputs of a concat."""
+
+    def __init__(self, *fields: Pattern) -> None:
+        self._fields = fields
+
+    def find(self, expr: relax.Expr, graph: Graph, match: Match) -> Iterator[Match]:
+        """Match a tuple written in place or bound to a variable."""
+        var, value = graph.bound(expr)
+        if isinstance(value, relax.Tuple) and len(value.fields) == len(self._fields):
+            fields = list(value.fields)
+            yield from _find_all(self._fields, fields, graph, match._covering(var))
+
+
 class Either(Pattern):
     """Any of several patterns, the first that leads to a whole match wins."""
 

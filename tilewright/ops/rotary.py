@@ -1,0 +1,17 @@
+"""Rotary position embedding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilewright.ops.spec import Shape, Spec, check_sizes
+
+
+@dataclass(frozen=True)
+class RotarySpec(Spec):
+    """y = x * cos + rotate_half(x) * sin over the last axis of `x` (Su et al. 2021)."""
+
+    x: Shape
+
+    def __post_init__(self) -> None:
+        check_sizes(self, x=self.x)
