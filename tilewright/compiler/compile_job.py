@@ -14,22 +14,7 @@ from tilewright.targets import Target
 
 def compile_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Run the pipeline for `job`; the library lies in `job["folder"]` afterwards."""
-    # Long chains of operators recurse deeply in the importer and in TVM's Python visitors.
-    sys.setrecursionlimit(20_000)
-    facts = {
-        name: value
-        for name, value in job["target"].items()
-        if name not in ("vector_bits", "vector_registers")
-    }
-    facts["features"] = tuple(facts["features"])
-    facts["family_models"] = tuple(tuple(triple) for triple in facts["family_models"])
-    work = pipeline.Work(
-        path=Path(job["path"]),
-        target=Target(**facts),
-        options=CompileOptions.from_dict(job["options"]),
-        shapes=job["shapes"],
-        folder=Path(job["folder"]),
-    )
+    work = work_of(job)
     dump = Path(job["dump"]) if job["dump"] else None
     pipeline.run(
         work,
@@ -40,3 +25,23 @@ def compile_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
         dump=dump,
     )
     return {"library": str(work.library), "manifest": work.manifest}
+
+
+def work_of(job: dict[str, Any]) -> pipeline.Work:
+    """The Work that a job (JSON values) describes."""
+    # Long chains of operators recurse deeply in the importer and in TVM's Python visitors.
+    sys.setrecursionlimit(20_000)
+    facts = {
+        name: value
+        for name, value in job["target"].items()
+        if name not in ("vector_bits", "vector_registers")
+    }
+    facts["features"] = tuple(facts["features"])
+    facts["family_models"] = tuple(tuple(triple) for triple in facts["family_models"])
+    return pipeline.Work(
+        path=Path(job["path"]),
+        target=Target(**facts),
+        options=CompileOptions.from_dict(job["options"]),
+        shapes=job["shapes"],
+        folder=Path(job["folder"]),
+    )

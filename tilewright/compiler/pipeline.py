@@ -51,6 +51,7 @@ class Work:
     interface: dict[str, Any] = field(default_factory=dict)
     mod: tvm.IRModule | None = None
     origins: dict[str, str] = field(default_factory=dict)
+    values: list[str] = field(default_factory=list)
     fusions: FusionReport = field(default_factory=FusionReport)
     weights: WeightTable | None = None
     kernels: list[str] = field(default_factory=list)
@@ -113,6 +114,7 @@ def _passes(*passes: tvm.transform.Pass) -> Callable[[Work], str]:
 
 def _fuse(work: Work) -> str:
     chosen = [f for f in DEFAULT_FUSIONS if _is_named(f.name, work.options)]
+    work.values = [b.var.name for block in work.mod["main"].body.blocks for b in block.bindings]
     work.mod, work.fusions = fuse(work.mod, chosen)
     counts = Counter(group.fusion for group in work.fusions.groups)
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"

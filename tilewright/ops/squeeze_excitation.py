@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tilewright.ops.conv import ConvSpec
 from tilewright.ops.spec import Shape, Spec, check_sizes
 
 
@@ -11,13 +12,15 @@ from tilewright.ops.spec import Shape, Spec, check_sizes
 class SqueezeExcitationSpec(Spec):
     """y = x * gate(w2 act(w1 mean(x) + b1) + b2) (Hu et al. 2018, section 3).
 
-    `x` is [batch, channels, *spatial]; `squeezed` the number of channels in the middle.
+    `x` is [batch, channels, *spatial]; `squeezed` the number of channels in the middle;
+    `projection` the convolution that reads the scaled x, where it is in the group.
     """
 
     x: Shape
     squeezed: int
     activation: str
     gate: str
+    projection: ConvSpec | None = None
 
     def __post_init__(self) -> None:
         check_sizes(self, x=self.x, squeezed=self.squeezed)

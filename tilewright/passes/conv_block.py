@@ -24,9 +24,9 @@ CONVOLUTIONS = tuple(
 )
 
 
-def pattern() -> Pattern:
-    """Conv [+ bias] [+ residual] [activation] [+ residual] [max pool]."""
-    conv = Op(CONVOLUTIONS, Any("x"), Any("w"), name="conv")
+def block_of(x: Pattern) -> Pattern:
+    """Conv of `x` [+ bias] [+ residual] [activation] [+ residual] [max pool]."""
+    conv = Op(CONVOLUTIONS, x, Any("w"), name="conv")
     biased = maybe(lambda y: Op("relax.add", y, Constant("bias")), conv)
     first = maybe(lambda y: Op("relax.add", y, Any("residual")), biased)
     active = maybe(activation, first)
@@ -37,7 +37,7 @@ def pattern() -> Pattern:
 def accept(match: Match, graph: Graph) -> ConvSpec | Decline:
     """A ConvSpec with everything in the store as its epilogue."""
     _, conv = graph.bound(match["conv"])
-    x, w, y = shape_of(match["x"]), shape_of(match["w"]), shape_of(match["conv"])
+    x, w, y = shape_of(conv.args[0]), shape_of(match["w"]), shape_of(match["conv"])
     if x is None or w is None or y is None:
         return Decline("a shape is not known", at=match["conv"], mend="fix it with --shape")
     _, weights = graph.bound(match["w"])
@@ -79,4 +79,4 @@ def _ints(values: relax.Expr) -> tuple[int, ...]:
     return tuple(int(value) for value in values)
 
 
-CONV_BLOCK = Fusion("conv_block", pattern(), accept)
+CONV_BLOCK = Fusion("conv_block", block_of(Any("x")), accept)

@@ -16,8 +16,10 @@ from typing import Protocol
 import tvm
 from tvm import relax
 
+from tilewright.ops.spec import Shape
 from tilewright.passes.outline import outline
 from tilewright.passes.pattern import Graph, Match, Pattern
+from tilewright.passes.shapes import shape_of
 from tilewright.passes.uses import readers_of
 
 # Ways in which one pattern may match at one value before we stop looking.
@@ -51,12 +53,18 @@ class Fusion:
 
 @dataclass(frozen=True)
 class Group:
-    """A match that was fused: the function it became, and the values inside, in order."""
+    """A match that was fused.
+
+    `function` is its own name, `kernel` that of the function it shares with equal groups,
+    `members` the values inside in order, `tensors` shape and dtype of each argument and result.
+    """
 
     fusion: str
     function: str
+    kernel: str
     spec: Spec
     members: tuple[str, ...]
+    tensors: tuple[tuple[Shape, str], ...]
 
 
 @dataclass(frozen=True)
@@ -111,9 +119,10 @@ def fuse(mod: tvm.IRModule, fusions: Sequence[Fusion]) -> tuple[tvm.IRModule, Fu
     for number, choice in enumerate(chosen):
         name = f"{choice.fusion.name}_{number}"
         members = sorted(choice.match.covered, key=places.__getitem__)
-        mod = outline(mod, name, members, choice.spec.to_dict())
+        mod, kernel, arguments = outline(mod, name, members, choice.spec.to_dict())
         names = tuple(var.name for var in members)
-        report.groups.append(Group(choice.fusion.name, name, choice.spec, names))
+        tensors = tuple((shape_of(t) or (), str(t.ty.dtype)) for t in (*arguments, choice.root))
+        report.groups.append(Group(choice.fusion.name, name, kernel, choice.spec, names, tensors))
         fused_or_not -= set(names)
     # A value that one fusion declined and a later one took is no miss.
     report.near_misses = [m for m in report.near_misses if m.root in fused_or_not]

@@ -24,11 +24,14 @@ _FOLDS_SCALARS = frozenset(
 )
 
 
-def outline(mod: tvm.IRModule, name: str, members: Sequence[relax.Var], spec: dict) -> tvm.IRModule:
-    """`mod` with the bindings of `members` (in order) in a function `name`.
+def outline(
+    mod: tvm.IRModule, name: str, members: Sequence[relax.Var], spec: dict
+) -> tuple[tvm.IRModule, str, list[relax.Expr]]:
+    """`mod` with the bindings of `members` (in order) in a function; its name and arguments.
 
-    The last member is the function's result; nothing outside may read the others. Constants
-    become arguments, so that weights stay outside the code.
+    The function is called `name`, or as an equal one that is already there. The last member is
+    its result; nothing outside may read the others. Constants become arguments, so that weights
+    stay outside the code.
     """
     main = mod["main"]
     inside = {
@@ -79,7 +82,7 @@ def outline(mod: tvm.IRModule, name: str, members: Sequence[relax.Var], spec: di
     var = builder.add_func(private, name)
     mod = builder.get()
     mod.update_func(mod.get_global_var("main"), _with_call(main, members, var, arguments))
-    return mod
+    return mod, var.name_hint, arguments
 
 
 def _is_scalar(expr: relax.Expr) -> bool:

@@ -1,18 +1,20 @@
-"""Fuse squeeze-and-excitation, its final multiplication included.
+"""Fuse squeeze-and-excitation, its final multiplication included, with the projection after it.
 
-Before   y = x * sigmoid(conv1x1(act(conv1x1(mean(x)))))
-After    y = squeeze_excitation(x, w1, b1, w2, b2)
+Before   y = x * sigmoid(conv1x1(act(conv1x1(mean(x)))));   z = conv(y, w3) + b3 [+ r]
+After    z = squeeze_excitation(x, w1, b1, w2, b2, w3, b3[, r])
 
 Both layers may be 1x1 convolutions or matrix products with reshapes around them. Declines when
-the mean is not over all positions of each channel.
+the mean is not over all positions of each channel. A scaled value that several read keeps the
+projection outside; so does whatever `conv_block` declines.
 """
 
 from __future__ import annotations
 
 from tilewright.ops import SqueezeExcitationSpec
+from tilewright.passes import conv_block
 from tilewright.passes.activations import activation
 from tilewright.passes.fusion import Decline, Fusion
-from tilewright.passes.pattern import Any, Constant, Graph, Match, Op, Pattern, maybe
+from tilewright.passes.pattern import Any, Constant, Either, Graph, Match, Op, Pattern, maybe
 from tilewright.passes.shapes import shape_of
 
 _LAYERS = ("relax.nn.conv1d", "relax.nn.conv2d", "relax.nn.conv3d", "relax.matmul")
@@ -30,13 +32,17 @@ def _layer(x: Pattern, weights: str, bias: str) -> Pattern:
 def pattern() -> Pattern:
     """X times the gate that its mean opens."""
     x = Any("x")
-    squeezed = activation(_layer(Op("relax.mean", x, name="mean"), "w1", "b1"), "activation")
+    squeezed = activation(_layer(Op("relax.mean", x, name="mean"), "w1", "b1"), "squeeze")
     gate = activation(_layer(squeezed, "w2", "b2"), "gate")
-    return Op("relax.multiply", x, maybe(lambda g: Op(_RESHAPES, g), gate))
+    scaled = Op("relax.multiply", x, maybe(lambda g: Op(_RESHAPES, g), gate))
+    return Either(conv_block.block_of(scaled), scaled)
 
 
 def accept(match: Match, graph: Graph) -> SqueezeExcitationSpec | Decline:
     """A SqueezeExcitationSpec; channels are the second axis."""
+    projection = conv_block.accept(match, graph) if match.get("conv") is not None else None
+    if isinstance(projection, Decline):
+        return projection
     x = shape_of(match["x"])
     if x is None or len(x) < 3:
         return Decline("the input's shape is not known", at=match["mean"], mend="use --shape")
@@ -51,8 +57,9 @@ def accept(match: Match, graph: Graph) -> SqueezeExcitationSpec | Decline:
         dtype=str(match["x"].ty.dtype),
         x=x,
         squeezed=w1[0] if len(w1) > 2 else w1[-1],
-        activation=match["activation"],
+        activation=match["squeeze"],
         gate=match["gate"],
+        projection=projection,
     )
 
 

@@ -1,7 +1,9 @@
 """The rows: every target that can be named, with the source of its figures.
 
 Generic rows carry the smallest caches among the CPUs they cover, so that a schedule
-derived from them fits everywhere.
+derived from them fits everywhere. Bytes per cycle from memory are single-core streaming
+bandwidths over the clock as published for STREAM-like loops (Agner Fog; chipsandcheese.com),
+rounded: they only tell compute-bound from bandwidth-bound.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ CATALOG: tuple[Target, ...] = (
         l2_bytes=256 * KIB,
         l3_bytes=0,
         cores=2,
+        dram_bytes_per_cycle=4.0,
         source=_PSABI,
     ),
     Target(
@@ -37,6 +40,7 @@ CATALOG: tuple[Target, ...] = (
         l2_bytes=256 * KIB,
         l3_bytes=0,
         cores=2,
+        dram_bytes_per_cycle=4.0,
         source=_PSABI,
     ),
     Target(
@@ -50,6 +54,7 @@ CATALOG: tuple[Target, ...] = (
         l2_bytes=256 * KIB,
         l3_bytes=0,
         cores=2,
+        dram_bytes_per_cycle=4.0,
         source=_PSABI,
     ),
     Target(
@@ -63,6 +68,7 @@ CATALOG: tuple[Target, ...] = (
         l2_bytes=1 * MIB,
         l3_bytes=0,
         cores=2,
+        dram_bytes_per_cycle=4.0,
         source=_PSABI,
     ),
     Target(
@@ -76,6 +82,7 @@ CATALOG: tuple[Target, ...] = (
         l2_bytes=1 * MIB,
         l3_bytes=0,
         cores=2,
+        dram_bytes_per_cycle=4.0,
         source="Intel Optimization Reference Manual (248966), section 2.6",
     ),
     Target(
@@ -89,6 +96,7 @@ CATALOG: tuple[Target, ...] = (
         l2_bytes=512 * KIB,
         l3_bytes=32 * MIB,
         cores=8,
+        dram_bytes_per_cycle=7.0,
         source="AMD Software Optimization Guide for Family 19h (56665), sections 2.6 and 2.11",
         family_models=tuple(
             ("AuthenticAMD", 0x19, model)
@@ -107,6 +115,7 @@ CATALOG: tuple[Target, ...] = (
         l2_bytes=1 * MIB,
         l3_bytes=32 * MIB,
         cores=8,
+        dram_bytes_per_cycle=8.0,
         source="AMD Software Optimization Guide for Zen 4 (57647), sections 2.6 and 2.11",
         family_models=tuple(
             ("AuthenticAMD", 0x19, model)
@@ -125,6 +134,7 @@ CATALOG: tuple[Target, ...] = (
         # 1.375 MiB a core and not inclusive.
         l3_bytes=11 * MIB,
         cores=8,
+        dram_bytes_per_cycle=4.0,
         source="Intel Optimization Reference Manual (248966), section 2.6",
         family_models=(("GenuineIntel", 6, 0x55),),
     ),
@@ -139,6 +149,7 @@ CATALOG: tuple[Target, ...] = (
         l2_bytes=1280 * KIB,
         l3_bytes=12 * MIB,
         cores=8,
+        dram_bytes_per_cycle=5.0,
         source="Intel Optimization Reference Manual (248966), section 2.5",
         family_models=(("GenuineIntel", 6, 0x6A), ("GenuineIntel", 6, 0x6C)),
     ),
@@ -153,6 +164,7 @@ CATALOG: tuple[Target, ...] = (
         l2_bytes=2 * MIB,
         l3_bytes=15 * MIB,
         cores=8,
+        dram_bytes_per_cycle=5.0,
         source="Intel Optimization Reference Manual (248966), section 2.3",
         family_models=(("GenuineIntel", 6, 0x8F), ("GenuineIntel", 6, 0xCF)),
     ),

@@ -23,9 +23,12 @@ class Target:
     """What the code generator must know about a machine.
 
     `features` are LLVM names; the code may use these and no others. Cache sizes are bytes
-    per core (`l1d_bytes`, `l2_bytes`) or per socket (`l3_bytes`); 0 means unknown. `cores`
-    is a default for schedules, not a limit; `family_models` are the CPUID (vendor, family,
-    model) triples that this row describes, and `source` says where the figures come from.
+    per core (`l1d_bytes`, `l2_bytes`) or per socket (`l3_bytes`); 0 means unknown.
+    `fma_ports` is how many fused multiply-adds of full vector width start per cycle (0: no FMA,
+    a multiplication and an addition); `dram_bytes_per_cycle` what one core streams from memory,
+    typically. `cores` is a default for schedules, not a limit; `family_models` are the CPUID
+    (vendor, family, model) triples that this row describes, and `source` says where the figures
+    come from.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Target:
     l2_bytes: int
     l3_bytes: int
     cores: int
+    dram_bytes_per_cycle: float
     source: str
     family_models: tuple[tuple[str, int, int], ...] = field(default=())
 
@@ -56,6 +60,8 @@ class Target:
         for name in ("fma_ports", "l1d_bytes", "l2_bytes", "l3_bytes"):
             if getattr(self, name) < 0:
                 raise TargetError(f"target {self.name}: {name} is {getattr(self, name)}")
+        if self.dram_bytes_per_cycle <= 0:
+            raise TargetError(f"target {self.name}: no memory bandwidth")
         if self.cores < 1:
             raise TargetError(f"target {self.name}: {self.cores} cores", expected="at least 1")
 
@@ -68,6 +74,19 @@ class Target:
     def vector_registers(self) -> int:
         """Number of architectural vector registers (Intel SDM vol. 1, sections 10.2 and 15.2)."""
         return 32 if "avx512f" in self.features else 16
+
+    @property
+    def flops_per_cycle(self) -> int:
+        """Peak float32 operations of one core per cycle."""
+        return self.vector_bits // 32 * 2 * max(1, self.fma_ports)
+
+    @property
+    def ridge(self) -> float:
+        """Operations per byte from which memory no longer limits one core.
+
+        Source: Williams, Waterman and Patterson 2009, "Roofline".
+        """
+        return self.flops_per_cycle / self.dram_bytes_per_cycle
 
     def missing_on(self, host_features: frozenset[str]) -> list[str]:
         """The features this target's code may use that a host with `host_features` lacks."""

@@ -28,7 +28,15 @@ def to_relax(model: OnnxModel) -> tuple[tvm.IRModule, dict[str, str]]:
         # Input names are made into identifiers; the manifest keeps the user's names.
         warnings.simplefilter("ignore")
         importer = _Importer(model)
-        return importer.from_onnx(model.graph, model.opset()), importer.origins
+        mod = importer.from_onnx(model.graph, model.opset())
+    origins = importer.origins
+    for block in mod["main"].body.blocks:
+        for binding in block.bindings:
+            # The result of a dataflow block is another name for the last value.
+            value = getattr(binding, "value", None)
+            if isinstance(value, relax.Var) and value.name in origins:
+                origins[binding.var.name] = origins[value.name]
+    return mod, origins
 
 
 class _Importer(ONNXGraphImporter):

@@ -1,0 +1,106 @@
+"""What an ONNX node costs: floating-point operations, and the bytes it must move.
+
+A node reads each of its inputs once, weights included, and writes its outputs once. A product
+of reduction length K counts 2 K operations per element of the result; anything else counts one
+per element. Plumbing (views, casts of shapes) counts nothing: it moves no data when compiled.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from tilewright.compiler.importer.graph import reads
+from tilewright.compiler.importer.normalise.fold import Shape
+from tilewright.verification.budget import reduction_length
+
+PLUMBING = frozenset(
+    {
+        "Reshape",
+        "Flatten",
+        "Squeeze",
+        "Unsqueeze",
+        "Identity",
+        "Shape",
+        "Size",
+        "Constant",
+        "ConstantOfShape",
+        "Range",
+        "Cast",
+        "CastLike",
+        "Transpose",
+        "Expand",
+        "Dropout",
+    }
+)
+_CONTRACTIONS = frozenset(
+    {"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "RNN", "Einsum", "Attention"}
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Operations and bytes of a node, a group or a model."""
+
+    flops: float = 0.0
+    bytes: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.flops + other.flops, self.bytes + other.bytes)
+
+    @property
+    def intensity(self) -> float:
+        """Operations per byte; 0 when nothing is moved."""
+        return self.flops / self.bytes if self.bytes else 0.0
+
+
+def node_cost(
+    node: onnx.NodeProto,
+    shapes: dict[str, Shape],
+    dtypes: dict[str, np.dtype],
+    dims: dict[str, int],
+) -> Cost:
+    """The cost of `node`, with open dimensions of sizes `dims`."""
+    if node.op_type in PLUMBING:
+        return Cost()
+    sized = {name: sizes_of(shapes.get(name), dims) for name in [*reads(node), *node.output]}
+    moved = sum(math.prod(s) * _itemsize(dtypes, name) for name, s in sized.items() if name)
+    elements = sum(math.prod(sized[name]) for name in node.output if name)
+    length = reduction_length(node, sized)
+    if node.op_type in _CONTRACTIONS:
+        return Cost(2.0 * length * elements, moved)
+    return Cost(float(length * elements), moved)
+
+
+def sizes_of(shape: Shape | None, dims: dict[str, int]) -> list[int]:
+    """Sizes as numbers: open dimensions as `dims` has them, unknown ones as 1."""
+    return [dims.get(d, 1) if isinstance(d, str) else (1 if d is None else d) for d in shape or ()]
+
+
+def _itemsize(dtypes: dict[str, np.dtype], name: str) -> int:
+    return dtypes.get(name, np.dtype(np.float32)).itemsize
+
+
+def is_operator(node: onnx.NodeProto) -> bool:
+    """Whether the node computes something, as against rearranging names and shapes."""
+    return node.op_type not in PLUMBING
+
+
+def silu_halves(graph: onnx.GraphProto) -> set[str]:
+    """Outputs of the Sigmoids that are half of a SiLU: x * Sigmoid(x) is one operator."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    outputs = {value.name for value in graph.output}
+    found = set()
+    for node in graph.node:
+        if node.op_type != "Sigmoid" or node.output[0] in outputs:
+            continue
+        using = readers.get(node.output[0], [])
+        if len(using) == 1 and using[0].op_type == "Mul" and node.input[0] in using[0].input:
+            found.add(node.output[0])
+    return found

@@ -1,0 +1,189 @@
+"""What fusion did to a model: groups, coverage, traffic, near misses; as JSON values.
+
+Operators are those of the normalised ONNX graph, shape plumbing left out and SiLU counted once.
+A group counts as fused when it holds at least two of them and the scheduled module calls it as
+a kernel of its own. An operator that constant folding swallowed (a batch normalisation, a
+learnt scale) counts with the group that does its work.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+
+from tilewright.analysis.cost import Cost, is_operator, node_cost, silu_halves, sizes_of
+from tilewright.compiler.importer.graph import label
+from tilewright.compiler.importer.normalise.fold import Shape, infer_shapes
+from tilewright.compiler.pipeline import Work
+from tilewright.passes.fusion import Group
+from tilewright.verification.inputs import sizes_to_try
+
+
+@dataclass
+class _Node:
+    """One ONNX operator of the graph: its label, cost and the group that runs it."""
+
+    name: str
+    operator: str
+    cost: Cost
+    counts: bool
+    group: str | None = None
+    gone: bool = False
+
+
+@dataclass
+class _Facts:
+    shapes: dict[str, Shape]
+    dtypes: dict[str, np.dtype]
+    dims: dict[str, int]
+    nodes: dict[str, _Node] = field(default_factory=dict)
+
+
+def collect(model: onnx.GraphProto, work: Work) -> _Facts:
+    """Costs of every node, taken right after normalisation, before import drops the weights."""
+    shapes = infer_shapes(work.model)
+    dtypes = _dtypes(work)
+    facts = _Facts(shapes, dtypes, sizes_to_try({k: list(v) for k, v in work.bounds.items()})[-1])
+    halves = silu_halves(model)
+    for node in model.node:
+        counts = is_operator(node) and not halves.intersection(node.output)
+        cost = node_cost(node, shapes, dtypes, facts.dims)
+        facts.nodes[label(node)] = _Node(label(node), node.op_type, cost, counts)
+    return facts
+
+
+def report(facts: _Facts, work: Work) -> dict[str, Any]:
+    """The report of a work that has run to the stage `weights`."""
+    called = set(work.kernels)
+    owner = _assign(facts, work, called)
+    groups = [_group(group, owner[group.function], work, facts) for group in work.fusions.groups]
+    fused = [g for g in groups if g["operators"] >= 2]
+    counted = [node for node in facts.nodes.values() if node.counts]
+    inside = {name for g in fused for name in g["nodes"]}
+    covered = [node for node in counted if node.name in inside or node.gone]
+    total = sum((node.cost for node in facts.nodes.values()), Cost())
+    in_groups = sum((n.cost for n in facts.nodes.values() if n.name in inside or n.gone), Cost())
+    leftovers = [node for node in counted if node not in covered]
+    after = sum(g["bytes_after"] for g in groups)
+    alone = {n for g in groups for n in g["nodes"]}
+    after += sum(n.cost.bytes for n in facts.nodes.values() if n.name not in alone and not n.gone)
+    return {
+        "model": work.path.name,
+        "target": work.target.name,
+        "ridge": work.target.ridge,
+        "operators_before": len(counted),
+        "operators_after": len(fused) + len(leftovers),
+        "flops": total.flops,
+        "bytes_before": total.bytes,
+        "bytes_after": after,
+        "traffic_reduction": 1 - after / total.bytes if total.bytes else 0.0,
+        "coverage": {
+            "operators": _share(len(covered), len(counted)),
+            "groups": _share(len(fused), len(fused) + len(leftovers)),
+            "flops": _share(in_groups.flops, total.flops),
+            "bytes": _share(in_groups.bytes, total.bytes),
+        },
+        "groups": groups,
+        "patterns": _patterns(fused),
+        "leftovers": [
+            {"node": n.name, "operator": n.operator, "reason": _why(n, work)} for n in leftovers
+        ],
+        "near_misses": [
+            {
+                "fusion": miss.fusion,
+                "at": work.origins.get(miss.root, miss.root),
+                "reason": miss.reason,
+                "mend": miss.mend,
+            }
+            for miss in work.fusions.near_misses
+        ],
+    }
+
+
+def _assign(facts: _Facts, work: Work, called: set[str]) -> dict[str, list[_Node]]:
+    """The nodes of each group; nodes no kernel carries any more are marked gone."""
+    owner: dict[str, list[_Node]] = {}
+    for group in work.fusions.groups:
+        names = [work.origins.get(member) for member in group.members]
+        nodes = [facts.nodes[name] for name in dict.fromkeys(names) if name in facts.nodes]
+        owner[group.function] = nodes
+        for node in nodes:
+            node.group = group.function if group.kernel in called else None
+    alive = {work.origins.get(name) for name in work.values}
+    for node in facts.nodes.values():
+        node.gone = node.name not in alive and node.group is None
+    return owner
+
+
+def _group(group: Group, nodes: list[_Node], work: Work, facts: _Facts) -> dict[str, Any]:
+    cost = sum((node.cost for node in nodes), Cost())
+    after = Cost(cost.flops, _tensor_bytes(group, facts.dims))
+    return {
+        "name": group.function,
+        "kernel": group.kernel,
+        "fusion": group.fusion,
+        "spec": group.spec.to_dict(),
+        "nodes": [node.name for node in nodes],
+        "operators": sum(node.counts for node in nodes),
+        "flops": cost.flops,
+        "bytes_before": cost.bytes,
+        "bytes_after": after.bytes,
+        "bytes_saved": cost.bytes - after.bytes,
+        "intensity_before": cost.intensity,
+        "intensity_after": after.intensity,
+        "bound": "compute" if after.intensity >= work.target.ridge else "bandwidth",
+    }
+
+
+def _tensor_bytes(group: Group, dims: dict[str, int]) -> float:
+    """What the group reads and writes: its arguments and its result, once each."""
+    return float(
+        sum(
+            math.prod(sizes_of(shape, dims)) * np.dtype(dtype).itemsize
+            for shape, dtype in group.tensors
+        )
+    )
+
+
+def _patterns(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    rows = []
+    for name, count in Counter(g["fusion"] for g in groups).most_common():
+        of = [g for g in groups if g["fusion"] == name]
+        rows.append(
+            {
+                "fusion": name,
+                "count": count,
+                "average_operators": sum(g["operators"] for g in of) / count,
+                "average_intensity": sum(g["intensity_after"] for g in of) / count,
+                "bytes_saved": sum(g["bytes_saved"] for g in of),
+            }
+        )
+    return rows
+
+
+def _why(node: _Node, work: Work) -> str:
+    for miss in work.fusions.near_misses:
+        if work.origins.get(miss.root) == node.name:
+            return f"{miss.fusion}: {miss.reason}"
+    if node.group:
+        return "nothing to fuse it with: it stands alone in its group"
+    return "no fusion has a pattern for it here"
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def _dtypes(work: Work) -> dict[str, np.dtype]:
+    kinds = {}
+    shown = onnx.shape_inference.infer_shapes(work.model.with_weight_types())
+    for value in [*shown.graph.input, *shown.graph.value_info, *shown.graph.output]:
+        kind = value.type.tensor_type.elem_type
+        if kind:
+            kinds[value.name] = onnx.helper.tensor_dtype_to_np_dtype(kind)
+    return {**kinds, **{name: array.dtype for name, array in work.model.constants().items()}}
