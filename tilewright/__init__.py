@@ -16,21 +16,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tilewright.api import bench, compile, load, verify
+    from tilewright.api import analyze, bench, compile, load, verify
     from tilewright.compiler.artifact import Artifact
     from tilewright.compiler.runtime import Module
     from tilewright.errors import TilewrightError
     from tilewright.options import CompileOptions
+    from tilewright.passes.fusions import DEFAULT_FUSIONS
     from tilewright.targets import Target
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "DEFAULT_FUSIONS",
     "Artifact",
     "CompileOptions",
     "Module",
     "Target",
     "TilewrightError",
+    "analyze",
     "bench",
     "compile",
     "load",
@@ -39,10 +42,12 @@ __all__ = [
 
 _HOME = {
     "Artifact": "tilewright.compiler.artifact",
+    "DEFAULT_FUSIONS": "tilewright.passes.fusions",
     "CompileOptions": "tilewright.options",
     "Module": "tilewright.compiler.runtime",
     "Target": "tilewright.targets",
     "TilewrightError": "tilewright.errors",
+    "analyze": "tilewright.api",
     "bench": "tilewright.api",
     "compile": "tilewright.api",
     "load": "tilewright.api",

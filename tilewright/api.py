@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tilewright.compiler import child
 from tilewright.compiler.artifact import Artifact, check_writable, read_bundle
 from tilewright.compiler.sections import read_manifest
+from tilewright.compiler.steps import OPTIONAL_STEPS
 from tilewright.errors import ArtifactError, CheckFailed, ModelError, OptionError
 from tilewright.options import CompileOptions
 from tilewright.targets import Target, host, resolve
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import onnx
 
     from tilewright.compiler.runtime import Module
+    from tilewright.passes.fusion import Fusion
 
 Progress = Callable[[dict[str, Any]], None]
 Shapes = Mapping[str, Sequence[int]]
@@ -30,6 +32,7 @@ def compile(
     shapes: Shapes | None = None,
     options: CompileOptions | None = None,
     *,
+    fusions: Sequence[Fusion] | None = None,
     check: bool = True,
     dump: str | Path | None = None,
     progress: Progress | None = None,
@@ -37,24 +40,19 @@ def compile(
     """Compile an ONNX model and check the result against ONNX Runtime.
 
     `model` is a path or an `onnx.ModelProto`; `target` a Target, a catalog row's name or
-    "native"; `shapes` fixes inputs ({"x": (1, 3, 224, 224)}). `dump` is a folder for the IR
+    "native"; `shapes` fixes inputs ({"x": (1, 3, 224, 224)}). `fusions` replaces the default
+    list: `(*DEFAULT_FUSIONS, MINE)` (docs/adding-a-fusion.md). `dump` is a folder for the IR
     after each stage. `progress` is called with {"event": "start" | "done", "step": ...}.
 
     Raises ModelError or UnsupportedModel for the file, OptionError and TargetError for the
     arguments, CompileError when the compiler fails, and CheckFailed when the numbers differ.
     """
     options = options or CompileOptions()
-    _check_step_names(options)
+    _check_step_names(options, fusions)
     row = resolve(target)
     folder = tempfile.TemporaryDirectory(prefix="tilewright-")
-    job = {
-        "path": str(_as_file(model, Path(folder.name))),
-        "target": row.to_dict(),
-        "options": options.to_dict(),
-        "shapes": {name: list(shape) for name, shape in (shapes or {}).items()},
-        "folder": folder.name,
-        "dump": _dump_folder(dump),
-    }
+    job = _job(model, Path(folder.name), row, shapes, options, fusions)
+    job["dump"] = _dump_folder(dump)
     built = child.call("tilewright.compiler.compile_job:compile_job", job, progress)
     artifact = Artifact(Path(built["library"]), built["manifest"], _folder=folder)
     missing = row.missing_on(host.detect().features)
@@ -132,6 +130,28 @@ def verify(
     return _verify_library(
         library, model, options.seed, inputs=inputs, threads=threads, progress=progress
     )
+
+
+def analyze(
+    model: str | Path | onnx.ModelProto,
+    target: str | Target = "native",
+    shapes: Shapes | None = None,
+    options: CompileOptions | None = None,
+    *,
+    fusions: Sequence[Fusion] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """What fusion does to a model, without generating code (docs/fusion-report.md).
+
+    Returns JSON values: groups with their ONNX nodes, operations, bytes and intensity before and
+    after; coverage; what is left alone, and near misses with their reasons.
+    """
+    options = options or CompileOptions()
+    _check_step_names(options, fusions)
+    with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
+        job = _job(model, Path(folder), resolve(target), shapes, options, fusions)
+        name = "tilewright.analysis.analyze_job:analyze_job"
+        return child.call(name, job, progress, doing="analyzing")
 
 
 def bench(
@@ -216,14 +236,38 @@ def _verify_library(
     return VerifyReport.from_dict(found)
 
 
-def _check_step_names(options: CompileOptions) -> None:
-    from tilewright.compiler.steps import OPTIONAL_STEPS
+def _job(
+    model: str | Path | onnx.ModelProto,
+    folder: Path,
+    target: Target,
+    shapes: Shapes | None,
+    options: CompileOptions,
+    fusions: Sequence[Fusion] | None,
+) -> dict[str, Any]:
+    """What the child process is told, as JSON values; fusions travel as a pickle in `folder`."""
+    pickled = None
+    if fusions is not None:
+        import cloudpickle
 
+        pickled = folder / "fusions.pickle"
+        pickled.write_bytes(cloudpickle.dumps(tuple(fusions)))
+    return {
+        "path": str(_as_file(model, folder)),
+        "target": target.to_dict(),
+        "options": options.to_dict(),
+        "shapes": {name: list(shape) for name, shape in (shapes or {}).items()},
+        "folder": str(folder),
+        "fusions": str(pickled) if pickled else None,
+    }
+
+
+def _check_step_names(options: CompileOptions, fusions: Sequence[Fusion] | None) -> None:
+    known = (*OPTIONAL_STEPS, *(fusion.name for fusion in fusions or ()))
     for name in (*options.disable, *options.only):
-        if name not in OPTIONAL_STEPS:
+        if name not in known:
             raise OptionError(
-                f"there is no optional step called {name!r}",
-                expected=f"one of: {', '.join(OPTIONAL_STEPS)}",
+                f"there is no fusion or optional step called {name!r}",
+                expected=f"one of: {', '.join(known)}",
             )
 
 

@@ -76,6 +76,7 @@ def report(facts: _Facts, work: Work) -> dict[str, Any]:
         "model": work.path.name,
         "target": work.target.name,
         "ridge": work.target.ridge,
+        "order": [node.name for node in facts.nodes.values() if node.counts],
         "operators_before": len(counted),
         "operators_after": len(fused) + len(leftovers),
         "flops": total.flops,

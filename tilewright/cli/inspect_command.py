@@ -8,28 +8,57 @@ from typing import Any
 import click
 
 from tilewright.cli import flags
+from tilewright.cli.fusion_tables import add_comparison, add_fusions
 from tilewright.cli.report import Report, bytes_text
+from tilewright.errors import UnsupportedModel
+from tilewright.options import CompileOptions
 
 
 @click.command("inspect")
 @click.argument("subject", type=click.Path(path_type=Path), metavar="MODEL.onnx|ARTIFACT")
-@flags.shapes
+@click.option(
+    "--max-nodes",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="Boxes and lines of the drawing.",
+)
+@click.option(
+    "--compare",
+    type=click.Path(path_type=Path),
+    metavar="MODEL.onnx|REPORT.json",
+    help="Set another model, or an earlier --json report, beside this one.",
+)
+@flags.compiling
 @flags.reporting
 @flags.everywhere
 def command(
     subject: Path,
+    max_nodes: int,
+    compare: Path | None,
+    target: str,
     shapes: dict,
-    dims: dict,
+    options: CompileOptions,
     json_to: str | None,
     html_to: Path | None,
     **_everywhere: Any,
 ) -> int:
-    """Show inputs, outputs, sizes, and what a model or artifact is made of."""
+    """Show what is in a model or an artifact, and what fusion makes of a model.
+
+    For a model: every fused group with its ONNX nodes, what stayed alone and why, and what
+    almost matched. Nothing is compiled.
+    """
     from tilewright import api
 
     if subject.is_dir():
         subject = subject / "model.so"
-    report = _artifact(subject) if api.is_artifact(subject) else _model(subject, shapes, dims)
+    if api.is_artifact(subject):
+        report = _artifact(subject)
+    else:
+        report = _model(subject, target, shapes, options, max_nodes)
+        if compare is not None:
+            other = _other(compare, target, options)
+            add_comparison(report, report.data["fusion"], other)
     report.emit(json_to, html_to)
     return 0
 
@@ -56,10 +85,13 @@ def _artifact(path: Path) -> Report:
     return report
 
 
-def _model(path: Path, shapes: dict, dims: dict) -> Report:
+def _model(
+    path: Path, target: str, shapes: dict, options: CompileOptions, max_nodes: int
+) -> Report:
+    from tilewright import api
     from tilewright.compiler import child
 
-    job = {"path": str(path), "shapes": shapes, "dims": dims}
+    job = {"path": str(path), "shapes": shapes, "dims": options.to_dict()["dims"]}
     facts = child.call("tilewright.analysis.inspect_job:inspect_job", job, doing="inspecting")
     report = Report(f"model {path.name}", facts)
     shown = {
@@ -76,7 +108,32 @@ def _model(path: Path, shapes: dict, dims: dict) -> Report:
     report.table(
         f"{len(rows)} operators after normalisation", ["operator", "nodes", "supported"], rows
     )
+    try:
+        fusion = api.analyze(path, target, shapes, options)
+    except UnsupportedModel as error:
+        report.data["fusion"] = None
+        report.lines.append(f"no fusion report: {error}")
+    else:
+        report.data["fusion"] = fusion
+        add_fusions(report, fusion, max_nodes)
     return report
+
+
+def _other(path: Path, target: str, options: CompileOptions) -> dict[str, Any]:
+    """The fusion part of an earlier report, or of another model under the same options."""
+    import json
+
+    from tilewright import api
+    from tilewright.errors import OptionError
+
+    if path.suffix != ".json":
+        return api.analyze(path, target, None, options)
+    try:
+        return json.loads(path.read_text())["fusion"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OptionError(
+            f"--compare {path}: {error}", expected="a model, or a file of `inspect --json FILE`"
+        ) from error
 
 
 def _add_interface(report: Report, inputs: list[dict[str, Any]], outputs: list[dict]) -> None:

@@ -23,6 +23,7 @@ th, td {{ text-align: left; padding: .3rem 1.4rem .3rem 0; vertical-align: top;
 th {{ font-weight: 600; }}
 td:first-child {{ white-space: nowrap; }}
 td {{ overflow-wrap: break-word; }}
+pre {{ font-size: .85rem; line-height: 1.25; overflow-x: auto; }}
 footer {{ margin-top: 3rem; font-size: .85rem; opacity: .7; }}
 </style>
 </head>
@@ -36,10 +37,19 @@ footer {{ margin-top: 3rem; font-size: .85rem; opacity: .7; }}
 
 
 def page(
-    title: str, tables: list[tuple[str, list[str], list[list[str]]]], lines: list[str], version: str
+    title: str,
+    tables: list[tuple[str, list[str], list[list[str]]]],
+    lines: list[str],
+    drawing: str,
+    version: str,
 ) -> str:
-    """The page's text: `tables` are (heading, column names, rows of cells)."""
-    body = [_table(*table) for table in tables] + [f"<p>{escape(line)}</p>" for line in lines]
+    """The page's text: `tables` are (heading, column names, rows of cells); `drawing` is shown as
+    it is.
+    """
+    body = [_table(*table) for table in tables]
+    if drawing:
+        body.append(f"<h2>graph</h2><pre>{escape(drawing)}</pre>")
+    body += [f"<p>{escape(line)}</p>" for line in lines]
     return _PAGE.format(title=escape(title), body="\n".join(body), version=escape(version))
 
 

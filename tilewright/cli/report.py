@@ -24,6 +24,7 @@ class Report:
     data: dict[str, Any]
     tables: list[tuple[str, list[str], list[list[str]]]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    drawing: str = ""
 
     def table(self, title: str, header: list[str], rows: list[list[Any]]) -> None:
         """Add a table; cells become text."""
@@ -37,8 +38,11 @@ class Report:
                 temporary.write_text(text + "\n")
         if html_to is not None:
             with replacing(html_to) as temporary:
-                temporary.write_text(page(self.title, self.tables, self.lines, __version__))
+                temporary.write_text(self._page())
         click.echo(text if json_to == "-" else self._text(), nl=json_to == "-")
+
+    def _page(self) -> str:
+        return page(self.title, self.tables, self.lines, self.drawing, __version__)
 
     def _text(self) -> str:
         out = io.StringIO()
@@ -62,6 +66,8 @@ class Report:
             for row in rows:
                 table.add_row(*[_escaped(cell) for cell in row])
             console.print(table)
+        if self.drawing:
+            console.print(_escaped(self.drawing), soft_wrap=True)
         for line in self.lines:
             console.print(_escaped(line), soft_wrap=True)
 

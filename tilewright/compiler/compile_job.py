@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from tilewright.compiler import pipeline
 from tilewright.compiler.child import Emit
 from tilewright.options import CompileOptions
+from tilewright.passes.fusion import Fusion
+from tilewright.passes.fusions import DEFAULT_FUSIONS
 from tilewright.targets import Target
 
 
@@ -44,4 +47,10 @@ def work_of(job: dict[str, Any]) -> pipeline.Work:
         options=CompileOptions.from_dict(job["options"]),
         shapes=job["shapes"],
         folder=Path(job["folder"]),
+        fusion_list=_fusions(job["fusions"]),
     )
+
+
+def _fusions(path: str | None) -> tuple[Fusion, ...]:
+    """The user's own list, pickled by value by the parent process; or the default."""
+    return DEFAULT_FUSIONS if path is None else pickle.loads(Path(path).read_bytes())

@@ -29,7 +29,7 @@ from tilewright.options import CompileOptions
 from tilewright.passes.fold_affine import fold_affine
 from tilewright.passes.fold_batch_norm import fold_batch_norm
 from tilewright.passes.fold_constants import fold_constants
-from tilewright.passes.fusion import FusionReport, fuse
+from tilewright.passes.fusion import Fusion, FusionReport, fuse
 from tilewright.passes.fusions import DEFAULT_FUSIONS
 from tilewright.passes.legalize import legalize
 from tilewright.targets import Target
@@ -45,6 +45,7 @@ class Work:
     options: CompileOptions
     shapes: Mapping[str, Sequence[int]]
     folder: Path
+    fusion_list: tuple[Fusion, ...] = DEFAULT_FUSIONS
     model: OnnxModel | None = None
     bounds: dict[str, tuple[int, int]] = field(default_factory=dict)
     nodes: int = 0
@@ -113,7 +114,7 @@ def _passes(*passes: tvm.transform.Pass) -> Callable[[Work], str]:
 
 
 def _fuse(work: Work) -> str:
-    chosen = [f for f in DEFAULT_FUSIONS if _is_named(f.name, work.options)]
+    chosen = [f for f in work.fusion_list if _is_named(f.name, work.options)]
     work.values = [b.var.name for block in work.mod["main"].body.blocks for b in block.bindings]
     work.mod, work.fusions = fuse(work.mod, chosen)
     counts = Counter(group.fusion for group in work.fusions.groups)
