@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from tilewright.compiler.importer.input_values import integer_limits
+from tilewright.compiler.importer.model import check_dtype
 from tilewright.errors import UnsupportedModel
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def interface(work: Work) -> dict[str, Any]:
             raise UnsupportedModel(
                 "an output is not a tensor", where=f"output {value.name!r}: {field}"
             )
+        check_dtype(str(field.dtype), f"output {value.name!r}")
         outputs.append(
             {"name": value.name, "dtype": str(field.dtype), "shape": _shown_shape(field)}
         )

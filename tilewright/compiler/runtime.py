@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import math
 import os
 import platform
 import sys
@@ -292,7 +293,7 @@ def _weight_tensors(path: Path, handle: ctypes.CDLL, table: dict[str, Any]) -> l
         count = int(np.prod(row["shape"], dtype=np.int64))
         memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(start + row["offset"])
         array = np.frombuffer(memory, dtype).reshape(row["shape"])
-        tensors.append(tvm_ffi.from_dlpack(array))
+        tensors.append(tvm_ffi.from_dlpack(array if count else _aligned(array)))
     return tensors
 
 
@@ -314,6 +315,12 @@ def _tensor(spec: TensorSpec, array: Any) -> Any:
 
 def _aligned(array: np.ndarray) -> np.ndarray:
     """`array` itself when kernels can read it in place, else an aligned contiguous copy."""
+    if not array.size:
+        # numpy gives an empty array strides of 0, which kernels take for a strided view.
+        steps = [math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim)]
+        return np.lib.stride_tricks.as_strided(
+            np.empty(array.shape, array.dtype), strides=[array.itemsize * step for step in steps]
+        )
     in_place = array.flags.c_contiguous and array.flags.writeable
     if in_place and array.ctypes.data % _ALIGNMENT == 0:
         return array

@@ -31,8 +31,9 @@ def verify_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     runs = []
     for number, sizes in enumerate(sizes_to_try(module.manifest["dims"])):
         inputs, dims = complete_inputs(module.manifest, given, sizes, job["seed"] + number)
-        expected = session.run(None, inputs)
+        # Ours first: it says what is wrong with an input that does not fit.
         outputs = _as_tuple(module(inputs))
+        expected = session.run(None, inputs)
         budgets = _budgets(model, dims)
         names = [spec.name for spec in module.outputs]
         checks = [
