@@ -39,8 +39,11 @@ def test_llvm_alone_is_the_oldest_cpu():
     assert resolve("llvm -mtriple=x86_64-pc-linux-musl").triple == "x86_64-pc-linux-musl"
 
 
+_HERE = host.detect()
+
+
 def _machine(**fields) -> host.Host:
-    return dataclasses.replace(host.detect(), **fields)
+    return dataclasses.replace(_HERE, **fields)
 
 
 def test_native_is_what_was_detected(monkeypatch):

@@ -12,7 +12,7 @@ from tilewright.cli.report import Report, bytes_text
 
 
 @click.command("inspect")
-@click.argument("subject", type=click.Path(path_type=Path), metavar="MODEL.onnx|ARTIFACT")
+@click.argument("subject", type=click.Path(path_type=Path), metavar="MODEL.onnx|ARTIFACT|BUNDLE")
 @flags.shapes
 @flags.reporting
 @flags.everywhere
@@ -26,9 +26,9 @@ def command(
 ) -> int:
     """Show inputs, outputs, sizes, and what a model or artifact is made of."""
     from tilewright import api
+    from tilewright.compiler.artifact import library_of
 
-    if subject.is_dir():
-        subject = subject / "model.so"
+    subject = library_of(subject)
     report = _artifact(subject) if api.is_artifact(subject) else _model(subject, shapes, dims)
     report.emit(json_to, html_to)
     return 0

@@ -27,7 +27,6 @@ from tilewright.compiler import sections
 from tilewright.errors import ArtifactError, InputError, OptionError
 from tilewright.targets import host
 
-FORMAT = 1
 _CPU = 1  # kDLCPU
 _POOLED_ALLOCATOR = 2
 # Kernels are compiled for parameters that start on this boundary (TVM's kAllocAlignment).
@@ -154,7 +153,7 @@ class Module:
                     expected=f"{list(spec.shape)}"
                     + (f" with {limits}" if limits else "")
                     + (f"; here {known}" if known else ""),
-                    hint=None if limits else "compile with --shape for another size",
+                    hint=None if limits else _other_sizes(self.manifest),
                 )
 
     def _to_numpy(self, tensor: Any, inputs: list[Any]) -> np.ndarray:
@@ -163,6 +162,13 @@ class Module:
         shared = [*inputs, *self._weights]
         borrowed = any(np.may_share_memory(array, np.from_dlpack(other)) for other in shared)
         return array.copy() if borrowed else array
+
+
+def _other_sizes(manifest: dict[str, Any]) -> str:
+    """How to get another size: the model was made static by flags, or is so by itself."""
+    if manifest["shapes"] or manifest["options"]["dims"]:
+        return "compile again with other --shape or --dim"
+    return "the model itself is static: export it with an open dimension"
 
 
 def load(path: str | Path, threads: int | None = None) -> Module:
@@ -183,11 +189,11 @@ def load(path: str | Path, threads: int | None = None) -> Module:
 def check_fits(manifest: dict[str, Any], path: Path) -> None:
     """Raise ArtifactError when this machine or these versions cannot run the artifact."""
     where = str(path)
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") != sections.FORMAT:
         raise ArtifactError(
             f"artifact format {manifest.get('format')}",
             where=where,
-            expected=f"format {FORMAT}",
+            expected=f"format {sections.FORMAT}",
             hint="compile the model again with the installed tilewright",
         )
     needs = manifest["needs"]

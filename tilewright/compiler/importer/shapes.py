@@ -38,7 +38,8 @@ def apply(
     # What the file says about later tensors was true for its own input shapes only.
     del model.graph.value_info[:]
     for value in model.graph.output:
-        value.type.tensor_type.ClearField("shape")
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
     return {
         name: dims[name] if isinstance(dims.get(name), tuple) else DEFAULT_BOUNDS
         for name in open_dimensions(model)
