@@ -43,3 +43,36 @@ def linear_library(tmp_path_factory) -> Path:
     from tests.compiling import compile_here
 
     return compile_here(models.linear(), tmp_path_factory.mktemp("linear")).library
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder and an empty temporary folder; jobs run in this process."""
+    import tempfile
+
+    from tests.command_line import run_job_here
+    from tilewright.compiler import child
+
+    place, temporary = tmp_path / "here", tmp_path / "temporary"
+    place.mkdir()
+    temporary.mkdir()
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(child, "call", run_job_here)
+    return place
+
+
+@pytest.fixture
+def nothing_left(here: Path, tmp_path: Path):
+    """Asserts at the end that neither the current nor the temporary folder gained a file."""
+    yield here
+    # onnxruntime drops a file of its own there when it is imported.
+    left = [*here.rglob("*"), *(tmp_path / "temporary").glob("tilewright-*")]
+    assert left == []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What TVM has first, the whole way second: the cause is then read before its effects."""
+    first = {"test_tvm_surface.py": 0, "test_tiny.py": 1}
+    items.sort(key=lambda item: first.get(item.path.name, 2))

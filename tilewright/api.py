@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tilewright.compiler import child
-from tilewright.compiler.artifact import Artifact, check_writable, read_bundle
+from tilewright.compiler.artifact import Artifact, check_writable, library_of, read_bundle
 from tilewright.compiler.sections import read_manifest
 from tilewright.compiler.steps import OPTIONAL_STEPS
-from tilewright.errors import ArtifactError, CheckFailed, ModelError, OptionError
+from tilewright.errors import ArtifactError, CheckFailed, ModelError, OptionError, TargetError
 from tilewright.options import CompileOptions
 from tilewright.targets import Target, host, resolve
 from tilewright.verification.report import VerifyReport
@@ -104,6 +104,14 @@ def verify(
     subject = Path(subject)
     options = options or CompileOptions()
     if subject.is_dir():
+        if model is not None or inputs:
+            raise OptionError(
+                "a bundle is compared with its own golden outputs, on its own inputs",
+                where=str(subject),
+                expected="no --model and no --input",
+                hint=f"verify {subject / 'model.so'} takes both",
+            )
+        _refuse_compile_flags(subject, target, shapes, options)
         manifest = read_bundle(subject)
         job = {"folder": str(subject), "threads": threads, "check": manifest["check"]}
         found = child.call(
@@ -117,15 +125,11 @@ def verify(
                 where=str(subject),
                 expected="--model MODEL.onnx, or a bundle, which carries golden outputs",
             )
+        _refuse_compile_flags(subject, target, shapes, options)
         library = subject
     else:
+        check_runs_here(target, "a check runs the code")
         built = compile(subject, target, shapes, options, check=False, progress=progress)
-        if missing := resolve(target).missing_on(host.detect().features):
-            raise OptionError(
-                f"this machine cannot run code for {built.manifest['target']['name']}",
-                expected=f"a CPU with {', '.join(missing)}",
-                hint="compile with --bundle on a machine that has it, or use -t native",
-            )
         library, model = built.library, subject
     return _verify_library(
         library, model, options.seed, inputs=inputs, threads=threads, progress=progress
@@ -171,12 +175,13 @@ def bench(
     Returns JSON values, in seconds and bytes: for each engine load, first call, median with
     10th and 90th percentile, and peak memory; and the ratio (docs/bench.md).
     """
-    subject = Path(subject)
+    subject = library_of(Path(subject))
     options = options or CompileOptions()
-    built = None
     if is_artifact(subject):
+        _refuse_compile_flags(subject, target, shapes, options)
         library = subject
     else:
+        check_runs_here(target, "a measurement runs the code")
         built = compile(subject, target, shapes, options, check=False, progress=progress)
         library, model = built.library, subject
     from tilewright.analysis.latency import measure
@@ -190,6 +195,31 @@ def bench(
         seconds=seconds,
         progress=progress,
     )
+
+
+def check_runs_here(target: str | Target, why: str) -> None:
+    """Raise TargetError unless this machine can run code for `target`, for the reason `why`."""
+    row = resolve(target)
+    if missing := row.missing_on(host.detect().features):
+        raise TargetError(
+            f"this machine cannot run code for {row.name}, and {why}",
+            expected=f"a CPU with {', '.join(missing)}",
+            hint="use -t native, or do it on a machine that has them",
+        )
+
+
+def _refuse_compile_flags(
+    subject: Path, target: str | Target, shapes: Shapes | None, options: CompileOptions
+) -> None:
+    """What is compiled already cannot be compiled otherwise: say so instead of ignoring it."""
+    plain = CompileOptions(seed=options.seed, threads=options.threads)
+    if target != "native" or shapes or options != plain:
+        raise OptionError(
+            "the library is compiled already",
+            where=str(subject),
+            expected="no -t, -O, --shape, --dim, --disable or --only",
+            hint="give the .onnx file to compile it with them",
+        )
 
 
 def is_artifact(path: Path) -> bool:

@@ -36,6 +36,8 @@ class CompileOptions:
             raise OptionError(
                 f"there is no optimisation level {self.opt_level}", expected="0, 1, 2 or 3"
             )
+        if self.seed < 0:
+            raise OptionError(f"seed {self.seed}", expected="0 or more")
         if self.threads is not None and self.threads < 1:
             raise OptionError(f"{self.threads} threads", expected="at least 1")
         for name, size in self.dims.items():

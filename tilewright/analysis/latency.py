@@ -119,13 +119,20 @@ def _block(call: Callable, inputs: dict[str, np.ndarray], seconds: float) -> lis
 def ratio_of_medians(a: list[float], b: list[float]) -> dict[str, float]:
     """median(a) / median(b) and its 95% bootstrap interval."""
     rng = np.random.default_rng(0)
-    ratios = [
-        np.median(rng.choice(a, len(a))) / np.median(rng.choice(b, len(b)))
-        for _ in range(BOOTSTRAPS)
-    ]
-    low, high = np.percentile(ratios, [2.5, 97.5])
+    low, high = np.percentile(_medians(a, rng) / _medians(b, rng), [2.5, 97.5])
     median = float(np.median(a) / np.median(b))
     return {"median": median, "low": float(low), "high": float(high)}
+
+
+def _medians(times: list[float], rng: np.random.Generator) -> np.ndarray:
+    """BOOTSTRAPS medians of resampled `times`, drawn by their rank.
+
+    The rank of a resampled median follows a beta distribution, so that no sample need be drawn
+    (100,000 calls would take half a minute).
+    """
+    half = (len(times) + 1) / 2
+    ranks = rng.beta(half, half, BOOTSTRAPS) * len(times)
+    return np.sort(times)[ranks.astype(int)]
 
 
 def _spread(times: list[float]) -> dict[str, Any]:

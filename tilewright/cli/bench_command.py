@@ -13,7 +13,14 @@ from tilewright.options import CompileOptions
 
 
 @click.command("bench")
-@click.argument("subject", type=click.Path(path_type=Path), metavar="MODEL.onnx|ARTIFACT")
+@click.argument("subject", type=click.Path(path_type=Path), metavar="MODEL.onnx|ARTIFACT|BUNDLE")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="How long to measure.",
+)
 @flags.reference
 @flags.compiling
 @flags.inputs
@@ -22,6 +29,7 @@ from tilewright.options import CompileOptions
 @flags.everywhere
 def command(
     subject: Path,
+    seconds: float,
     model: Path | None,
     target: str,
     shapes: dict,
@@ -47,6 +55,7 @@ def command(
             options=options,
             inputs=inputs,
             threads=threads,
+            seconds=seconds,
             progress=progress,
         )
 

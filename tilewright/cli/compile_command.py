@@ -16,7 +16,11 @@ from tilewright.options import CompileOptions
 @click.command("compile")
 @click.argument("model", type=click.Path(path_type=Path), metavar="MODEL.onnx")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="The library; default MODEL.so, here."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="OUT.so",
+    help="The library; default MODEL.so, here.",
 )
 @click.option(
     "--bundle",
@@ -51,7 +55,7 @@ def command(
     Writes MODEL.so into the current folder unless -o or --bundle says otherwise.
     """
     from tilewright import api
-    from tilewright.compiler.artifact import check_library_name, check_writable
+    from tilewright.compiler.artifact import check_bundle_folder, check_library_name
 
     if output is None and bundle is None:
         output = Path(f"{model.stem}.so")
@@ -59,7 +63,9 @@ def command(
     if output is not None:
         check_library_name(output)
     if bundle is not None:
-        check_writable(bundle)
+        check_bundle_folder(bundle)
+        if not no_verify:
+            api.check_runs_here(target, "a bundle carries outputs of the library")
     options = dataclasses.replace(options, threads=threads)
 
     def action(progress: console.Progress) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from tilewright.cli import flags
 from tilewright.errors import TilewrightError
 
 EXIT_COULD_NOT_RUN = 2
@@ -18,7 +19,7 @@ EXIT_INTERRUPTED = 130
 def run(cli: click.Group) -> int:
     """Run the command line; every way it can end becomes an exit code and a message."""
     try:
-        result = cli.main(standalone_mode=False)
+        result = cli.main(flags.settle_json(sys.argv[1:]), standalone_mode=False)
         return result if isinstance(result, int) else 0
     except TilewrightError as error:
         click.echo(f"error: {error}", err=True)
@@ -27,7 +28,7 @@ def run(cli: click.Group) -> int:
         error.show()
         return EXIT_COULD_NOT_RUN
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\ninterrupted; nothing was written", err=True)
+        click.echo("\ninterrupted; no result was written", err=True)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): that is no failure of ours.

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from tilewright.compiler.steps import OPTIONAL_STEPS
 from tilewright.errors import OptionError
 from tilewright.options import CompileOptions
 
@@ -44,7 +45,13 @@ def everywhere(command: Command) -> Command:
 
     @_flag("-q", "--quiet", is_flag=True, help="Print results and errors only.")
     @_flag("-v", "--verbose", is_flag=True, help="Say why each step is there.")
-    @_flag("--seed", type=int, default=0, show_default=True, help="Draws random inputs.")
+    @_flag(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Draws random inputs.",
+    )
     @functools.wraps(command)
     def wrapped(*args: Any, quiet: bool, verbose: bool, **kwargs: Any) -> Any:
         return command(*args, level=-1 if quiet else int(verbose), **kwargs)
@@ -81,17 +88,30 @@ def compiling(command: Command) -> Command:
     Takes `seed` over from `everywhere`, which must stand below it, and adds --shape and --dim.
     """
 
-    @_flag("-t", "--target", default="native", show_default=True, help="See `tilewright targets`.")
+    @_flag(
+        "-t",
+        "--target",
+        default="native",
+        show_default=True,
+        metavar="NAME",
+        help="See `tilewright targets`.",
+    )
     @_flag(
         "-O",
         "opt_level",
         type=click.IntRange(0, 3),
+        metavar="0..3",
         default=3,
         show_default=True,
         help="Optimisation level.",
     )
-    @_flag("--disable", multiple=True, metavar="NAME", help="Skip an optional step.")
-    @_flag("--only", multiple=True, metavar="NAME", help="Run only these optional steps.")
+    @_flag(
+        "--disable",
+        multiple=True,
+        metavar="NAME",
+        help=f"Skip a step: {', '.join(OPTIONAL_STEPS)}.",
+    )
+    @_flag("--only", multiple=True, metavar="NAME", help="Of these steps, run only NAME.")
     @shapes
     @functools.wraps(command)
     def wrapped(
@@ -136,8 +156,23 @@ def reference(command: Command) -> Command:
     return _flag(
         "--model",
         type=click.Path(path_type=Path),
+        metavar="MODEL.onnx",
         help="The reference, when an artifact is given.",
     )(command)
+
+
+def settle_json(arguments: list[str]) -> list[str]:
+    """`--json` takes the next word only when that names a .json file.
+
+    `tilewright inspect --json model.onnx` would otherwise lose its model to the flag, and
+    write over it.
+    """
+    settled = list(arguments)
+    for place, word in enumerate(arguments):
+        following = arguments[place + 1 : place + 2]
+        if word == "--json" and not (following and following[0].endswith(".json")):
+            settled[place] = "--json=-"
+    return settled
 
 
 def reporting(command: Command) -> Command:
@@ -161,7 +196,6 @@ def reporting(command: Command) -> Command:
     )
     @functools.wraps(command)
     def wrapped(*args: Any, json_to: str | None, html_to: Path | None, **kwargs: Any) -> Any:
-        # `--json model.onnx` would otherwise write over the model.
         for flag, value, suffix in (("--json", json_to, ".json"), ("--html", html_to, ".html")):
             if value not in (None, "-") and Path(value).suffix != suffix:
                 raise OptionError(

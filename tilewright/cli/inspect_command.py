@@ -15,7 +15,7 @@ from tilewright.options import CompileOptions
 
 
 @click.command("inspect")
-@click.argument("subject", type=click.Path(path_type=Path), metavar="MODEL.onnx|ARTIFACT")
+@click.argument("subject", type=click.Path(path_type=Path), metavar="MODEL.onnx|ARTIFACT|BUNDLE")
 @click.option(
     "--max-nodes",
     type=click.IntRange(min=0),
@@ -49,9 +49,9 @@ def command(
     almost matched. Nothing is compiled.
     """
     from tilewright import api
+    from tilewright.compiler.artifact import library_of
 
-    if subject.is_dir():
-        subject = subject / "model.so"
+    subject = library_of(subject)
     if api.is_artifact(subject):
         report = _artifact(subject)
     else:

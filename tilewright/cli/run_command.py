@@ -11,7 +11,7 @@ from tilewright.cli.report import Report, seconds_text
 
 
 @click.command("run")
-@click.argument("artifact", type=click.Path(path_type=Path), metavar="ARTIFACT")
+@click.argument("artifact", type=click.Path(path_type=Path), metavar="ARTIFACT|BUNDLE")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="OUT.npz", help="Write the outputs."
 )
@@ -36,19 +36,22 @@ def command(
     Without --input, inputs are random.
     """
     from tilewright.compiler import child
-    from tilewright.compiler.artifact import check_writable
+    from tilewright.compiler.artifact import check_writable, library_of
     from tilewright.errors import OptionError
 
     if output is not None:
         if output.suffix != ".npz":
             raise OptionError(f"-o {output}", expected="a file that ends in .npz")
         check_writable(output)
+    sizes = dict(map(flags.dim_value, dim))
+    if bounds := [name for name, size in sizes.items() if not isinstance(size, int)]:
+        raise OptionError(f"--dim {bounds[0]}: a run has one size", expected=f"{bounds[0]}=128")
     job = {
-        "library": str(artifact),
+        "library": str(library_of(artifact)),
         "threads": threads,
         "inputs": list(inputs),
         "seed": seed,
-        "dims": {n: s for n, s in map(flags.dim_value, dim) if isinstance(s, int)},
+        "dims": sizes,
         "output": str(output) if output else None,
     }
     found = console.with_progress(

@@ -74,6 +74,18 @@ class Artifact:
         return runtime.load(self.library, threads)
 
 
+def library_of(path: Path) -> Path:
+    """The library in a bundle's folder; any other path as it is."""
+    return path / BUNDLE_LIBRARY if (path / BUNDLE_LIBRARY).is_file() else path
+
+
+def check_bundle_folder(folder: Path) -> None:
+    """Raise OutputError unless a bundle can be written to `folder`."""
+    check_writable(folder)
+    if folder.is_dir():
+        _refuse_foreign_folder(folder)
+
+
 def check_library_name(path: Path) -> None:
     """Raise OptionError unless `path` is a name a loader accepts, in a folder that is there."""
     if path.suffix != ".so":
@@ -146,7 +158,8 @@ def read_bundle(folder: Path) -> dict[str, Any]:
     """
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
-        hashes = manifest["files"]
+        hashes = dict(manifest["files"])
+        manifest["check"]["runs"]  # what `verify` compares with
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"this is not a bundle: {error}",

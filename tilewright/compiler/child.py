@@ -34,10 +34,8 @@ _BOOT = (
 )
 
 
-_REPORT_US = (
-    "this is a fault of ours or of TVM, not of your model: please report it with the log; "
-    "-O1 or --disable may get around it"
-)
+_REPORT_US = "a fault of ours or of TVM, not of your model: please report it with the log"
+_WAY_ROUND = "; -O1 or --disable may get around it"
 
 
 def call(
@@ -115,7 +113,7 @@ def _died(doing: str, step: str, code: int, log: Path) -> CompileError:
     return CompileError(
         f"{doing} crashed in step {step!r} ({how})",
         where=f"log kept at {log}; it ends with: {_tail(log)}",
-        hint=_REPORT_US,
+        hint=_REPORT_US + (_WAY_ROUND if doing == "compiling" else ""),
     )
 
 
@@ -125,7 +123,7 @@ def _raised(doing: str, step: str, trace: str, log: Path) -> CompileError:
     return CompileError(
         f"{doing} failed in step {step!r}: {trace.strip().splitlines()[-1][:300]}",
         where=f"log kept at {log}",
-        hint=_REPORT_US,
+        hint=_REPORT_US + (_WAY_ROUND if doing == "compiling" else ""),
     )
 
 

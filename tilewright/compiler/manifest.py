@@ -1,6 +1,6 @@
 """What an artifact says about itself, as JSON values.
 
-The keys are documented in docs/artifact.md; `FORMAT` changes when their meaning does.
+The keys are documented in docs/artifact.md.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from collections import Counter
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from tilewright.compiler import sections
 from tilewright.compiler.importer.input_values import integer_limits
+from tilewright.compiler.importer.model import check_dtype
 from tilewright.errors import UnsupportedModel
 
 if TYPE_CHECKING:
     from tilewright.compiler.pipeline import Work
-
-FORMAT = 1
 
 # Whose code is in the artifact or must load it, by distribution name.
 VERSIONED = ("tilewright", "apache-tvm", "apache-tvm-ffi", "onnx", "numpy")
@@ -44,6 +44,7 @@ def interface(work: Work) -> dict[str, Any]:
             raise UnsupportedModel(
                 "an output is not a tensor", where=f"output {value.name!r}: {field}"
             )
+        check_dtype(str(field.dtype), f"output {value.name!r}")
         outputs.append(
             {"name": value.name, "dtype": str(field.dtype), "shape": _shown_shape(field)}
         )
@@ -65,7 +66,7 @@ def _shown_shape(kind: Any) -> list[int | str] | None:
 def build_manifest(work: Work) -> dict[str, Any]:
     """The manifest of a finished compilation."""
     return {
-        "format": FORMAT,
+        "format": sections.FORMAT,
         "name": work.path.stem,
         **work.interface,
         "target": work.target.to_dict(),

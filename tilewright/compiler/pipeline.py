@@ -21,7 +21,7 @@ from tilewright.compiler import build
 from tilewright.compiler.importer import shapes
 from tilewright.compiler.importer.convert.to_relax import to_relax
 from tilewright.compiler.importer.load import load
-from tilewright.compiler.importer.model import OnnxModel
+from tilewright.compiler.importer.model import OnnxModel, check_dtype
 from tilewright.compiler.importer.normalise import normalise
 from tilewright.compiler.manifest import interface
 from tilewright.compiler.weights import WeightTable, lift_weights
@@ -128,6 +128,8 @@ def _schedule(work: Work) -> str:
 
 def _weights(work: Work) -> str:
     work.mod, work.weights = lift_weights(work.mod)
+    for array in work.weights.arrays:
+        check_dtype(str(array.dtype), f"a weight of shape {list(array.shape)}")
     work.kernels = build.called_kernels(work.mod["main"])
     return f"{len(work.weights.arrays)} tensors, {work.weights.size_bytes / 1e6:.1f} MB"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import math
 import os
 import platform
 import sys
@@ -26,7 +27,6 @@ from tilewright.compiler import sections
 from tilewright.errors import ArtifactError, InputError, OptionError
 from tilewright.targets import host
 
-FORMAT = 1
 _CPU = 1  # kDLCPU
 _POOLED_ALLOCATOR = 2
 # Kernels are compiled for parameters that start on this boundary (TVM's kAllocAlignment).
@@ -153,7 +153,7 @@ class Module:
                     expected=f"{list(spec.shape)}"
                     + (f" with {limits}" if limits else "")
                     + (f"; here {known}" if known else ""),
-                    hint=None if limits else "compile with --shape for another size",
+                    hint=None if limits else _other_sizes(self.manifest),
                 )
 
     def _to_numpy(self, tensor: Any, inputs: list[Any]) -> np.ndarray:
@@ -162,6 +162,13 @@ class Module:
         shared = [*inputs, *self._weights]
         borrowed = any(np.may_share_memory(array, np.from_dlpack(other)) for other in shared)
         return array.copy() if borrowed else array
+
+
+def _other_sizes(manifest: dict[str, Any]) -> str:
+    """How to get another size: the model was made static by flags, or is so by itself."""
+    if manifest["shapes"] or manifest["options"]["dims"]:
+        return "compile again with other --shape or --dim"
+    return "the model itself is static: export it with an open dimension"
 
 
 def load(path: str | Path, threads: int | None = None) -> Module:
@@ -182,11 +189,11 @@ def load(path: str | Path, threads: int | None = None) -> Module:
 def check_fits(manifest: dict[str, Any], path: Path) -> None:
     """Raise ArtifactError when this machine or these versions cannot run the artifact."""
     where = str(path)
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") != sections.FORMAT:
         raise ArtifactError(
             f"artifact format {manifest.get('format')}",
             where=where,
-            expected=f"format {FORMAT}",
+            expected=f"format {sections.FORMAT}",
             hint="compile the model again with the installed tilewright",
         )
     needs = manifest["needs"]
@@ -292,7 +299,7 @@ def _weight_tensors(path: Path, handle: ctypes.CDLL, table: dict[str, Any]) -> l
         count = int(np.prod(row["shape"], dtype=np.int64))
         memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(start + row["offset"])
         array = np.frombuffer(memory, dtype).reshape(row["shape"])
-        tensors.append(tvm_ffi.from_dlpack(array))
+        tensors.append(tvm_ffi.from_dlpack(array if count else _aligned(array)))
     return tensors
 
 
@@ -314,6 +321,12 @@ def _tensor(spec: TensorSpec, array: Any) -> Any:
 
 def _aligned(array: np.ndarray) -> np.ndarray:
     """`array` itself when kernels can read it in place, else an aligned contiguous copy."""
+    if not array.size:
+        # numpy gives an empty array strides of 0, which kernels take for a strided view.
+        steps = [math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim)]
+        return np.lib.stride_tricks.as_strided(
+            np.empty(array.shape, array.dtype), strides=[array.itemsize * step for step in steps]
+        )
     in_place = array.flags.c_contiguous and array.flags.writeable
     if in_place and array.ctypes.data % _ALIGNMENT == 0:
         return array

@@ -71,7 +71,12 @@ class _BatchNormFolder(PyExprMutator):
             return None
         if _is_op(convolution, "relax.add") and is_constant(convolution.args[1]):
             values = array_of(convolution.args[1])
-            if values.size != bias.size or self._readers[convolution.args[0]] != 1:
+            rank = norm.args[0].ty.ndim
+            shape = [*[1] * (rank - values.ndim), *values.shape]
+            # As many values as channels do not make a bias: they may lie along the width.
+            if shape != _along(norm, bias.size, rank):
+                return None
+            if self._readers[convolution.args[0]] != 1:
                 return None
             bias = values.reshape(-1).astype(np.float64)
             named = convolution.args[0]

@@ -1,6 +1,7 @@
 """Graph operators to TIR kernels, with our own lowering where TVM's answers differ from ONNX's.
 
 - `max(0, x)` with the constant first keeps NaN, as ONNX Runtime does; TVM writes `max(x, 0)`.
+- The larger or smaller of two values is NaN when either is; TVM drops the first one's.
 - A maximum over -inf alone is -inf; TVM's starts from the smallest finite number.
 """
 
@@ -35,13 +36,36 @@ def _clip(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     return bb.call_te(clip, call.args[0], primfunc_name_hint="clip")
 
 
+def _pairwise(name: str, pick: Callable) -> Callable:
+    def lower(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+        stock = getattr(topi, name)
+        if not str(call.ty.dtype).startswith("float"):
+            return bb.call_te(stock, *call.args, primfunc_name_hint=name)
+
+        def keep_nan(a: te.Tensor, b: te.Tensor) -> te.Tensor:
+            wide = stock(a, b).shape
+            a, b = (topi.broadcast_to(t, wide) for t in (a, b))
+            return te.compute(
+                wide, lambda *i: _nan_or(pick, a(*i), b(*i)), name=name, tag="broadcast"
+            )
+
+        return bb.call_te(keep_nan, *call.args, primfunc_name_hint=name)
+
+    return lower
+
+
+def _nan_or(pick: Callable, a: tirx.Expr, b: tirx.Expr) -> tirx.Expr:
+    """`pick(a, b)`, which is b when either is NaN, or a where that is NaN."""
+    return tirx.Select(tirx.isnan(a), a, pick(a, b))
+
+
 def _extreme(name: str, pick: Callable, start: float) -> Callable:
     def lower(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
         dtype = str(call.args[0].ty.dtype)
         if not dtype.startswith("float"):
             return bb.call_te(getattr(topi, name), call.args[0], *_reduction(call))
         reducer = te.comm_reducer(
-            lambda a, b: pick(a, b), lambda t: tirx.const(start, t), name=name
+            lambda a, b: _nan_or(pick, a, b), lambda t: tirx.const(start, t), name=name
         )
 
         def reduce(x: te.Tensor) -> te.Tensor:
@@ -78,6 +102,8 @@ def _reduce(x: te.Tensor, reducer: object, axes: list[int] | None, keepdims: boo
 LOWERINGS = {
     "relax.nn.relu": _relu,
     "relax.clip": _clip,
+    "relax.maximum": _pairwise("maximum", tirx.max),
+    "relax.minimum": _pairwise("minimum", tirx.min),
     "relax.max": _extreme("max", tirx.max, float("-inf")),
     "relax.min": _extreme("min", tirx.min, float("inf")),
 }

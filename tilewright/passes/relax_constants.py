@@ -20,5 +20,5 @@ def array_of(expr: relax.Expr) -> np.ndarray:
 
 def constant(array: np.ndarray, dtype: str | None = None) -> relax.Expr:
     """A tensor literal with the values of `array`."""
-    array = np.ascontiguousarray(array, dtype)
+    array = np.asarray(array, dtype, order="C")
     return relax.const(tvm.runtime.tensor(array), str(array.dtype))

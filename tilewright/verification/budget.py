@@ -113,7 +113,8 @@ def _coarsest_unit(model: OnnxModel) -> float:
     kinds |= {int(attribute(n, "to", 0)) for n in model.graph.node if n.op_type == "Cast"}
     dtypes = [onnx.helper.tensor_dtype_to_np_dtype(kind) for kind in kinds if kind]
     dtypes += [array.dtype for array in model.weights.values()]
-    return max((unit_roundoff(dtype) for dtype in dtypes), default=unit_roundoff(np.float32))
+    # A model of integers alone may still make floats, say with ConstantOfShape.
+    return max((unit_roundoff(dtype) for dtype in dtypes), default=0) or unit_roundoff(np.float32)
 
 
 def unit_roundoff(dtype: np.dtype) -> float:

@@ -31,8 +31,9 @@ def verify_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     runs = []
     for number, sizes in enumerate(sizes_to_try(module.manifest["dims"])):
         inputs, dims = complete_inputs(module.manifest, given, sizes, job["seed"] + number)
-        expected = session.run(None, inputs)
+        # Ours first: it says what is wrong with an input that does not fit.
         outputs = _as_tuple(module(inputs))
+        expected = session.run(None, inputs)
         budgets = _budgets(model, dims)
         names = [spec.name for spec in module.outputs]
         checks = [
@@ -46,7 +47,12 @@ def verify_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
             save_arrays(Path(job["golden"]) / "golden_outputs.npz", golden)
         if given:
             break  # Given inputs fix the sizes: there is nothing else to try.
-    report = VerifyReport(Path(job["model"]).name, _engine(), tuple(runs))
+    name = Path(job["library"]).name
+    if model.sha256 != module.manifest["model"]["sha256"]:
+        name += f" (compiled from another file than {Path(job['model']).name})"
+    else:
+        name = module.manifest["model"]["file"]
+    report = VerifyReport(name, _engine(), tuple(runs))
     emit("done", step="verify", seconds=None, note=_note(report))
     return report.to_dict()
 
@@ -135,5 +141,7 @@ def _as_tuple(outputs: Any) -> tuple[np.ndarray, ...]:
 
 def _note(report: VerifyReport) -> str:
     used = report.worst["used"]
-    share = "over it" if used is None else f"{used:.0%} of it"
-    return f"{'within' if report.passed else 'outside'} the error budget ({share} used)"
+    if used is None:
+        return "outside the error budget"
+    share = f"{used:.0%} of it used" if used < 10 else f"{used:.0f} times as much"
+    return f"{'within' if report.passed else 'outside'} the error budget ({share})"

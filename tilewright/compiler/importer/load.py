@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from tilewright.compiler.importer import external_data
 from tilewright.compiler.importer.graph import all_graphs, label
-from tilewright.compiler.importer.model import INLINE_BYTES, OnnxModel
+from tilewright.compiler.importer.model import INLINE_BYTES, OnnxModel, check_dtype
 from tilewright.errors import ModelError, UnsupportedModel
 
 # Limits of what the installed onnx understands are asked of onnx itself; this one is ours.
@@ -114,7 +114,7 @@ def _take_out_weights(model: OnnxModel, folder: Path) -> None:
                 model.weights[tensor.name] = array
             else:
                 kept.append(
-                    numpy_helper.from_array(np.ascontiguousarray(array), tensor.name)
+                    numpy_helper.from_array(np.asarray(array, order="C"), tensor.name)
                     if tensor.data_location == onnx.TensorProto.EXTERNAL
                     else tensor
                 )
@@ -149,7 +149,30 @@ def _values(tensor: onnx.TensorProto, folder: Path) -> np.ndarray:
         ) from error
 
 
+def _check_inputs(model: OnnxModel) -> None:
+    """Refuse inputs that are valid and not for us, which onnx's checker calls invalid in part."""
+    for value in model.inputs():
+        kind = value.type.WhichOneof("value")
+        if kind != "tensor_type":
+            raise UnsupportedModel(
+                f"input {value.name!r} is a {kind or 'value of no type'}",
+                where=str(model.path),
+                expected="tensors",
+            )
+        if not value.type.tensor_type.HasField("shape"):
+            raise UnsupportedModel(
+                f"input {value.name!r} has no rank",
+                where=str(model.path),
+                expected="a shape, with names for the open dimensions",
+                hint="export the model with input shapes",
+            )
+        if value.type.tensor_type.elem_type in onnx.TensorProto.DataType.values()[1:]:
+            dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+            check_dtype("string" if dtype.kind == "O" else str(dtype), f"input {value.name!r}")
+
+
 def _check_graph(model: OnnxModel) -> None:
+    _check_inputs(model)
     shown = model.with_weight_types()
     try:
         onnx.checker.check_model(shown)
@@ -160,13 +183,6 @@ def _check_graph(model: OnnxModel) -> None:
             where=str(model.path),
             hint="export the model again; onnx.checker.check_model says the same",
         ) from error
-    for value in model.inputs():
-        if not value.type.HasField("tensor_type"):
-            raise UnsupportedModel(
-                f"input {value.name!r} is a {value.type.WhichOneof('value') or 'value of no type'}",
-                where=str(model.path),
-                expected="tensors",
-            )
     for name, array in model.weights.items():
         if array.dtype.kind == "f" and not np.isfinite(array.sum(dtype=np.float64)):
             _refuse_non_finite(name, array)

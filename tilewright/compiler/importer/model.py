@@ -14,8 +14,16 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from tilewright.errors import UnsupportedModel
+
 # Small constants stay in the graph: shape inference reads their values (axes, pads, shapes).
 INLINE_BYTES = 4096
+
+# Types that numpy hands over by DLPack; bfloat16, the small floats and strings it does not.
+DTYPES = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+)
 
 
 @dataclass
@@ -59,3 +67,14 @@ class OnnxModel:
                 kind = helper.np_dtype_to_tensor_dtype(array.dtype)
                 shown.graph.input.append(helper.make_tensor_value_info(name, kind, array.shape))
         return shown
+
+
+def check_dtype(dtype: str, where: str) -> None:
+    """Raise UnsupportedModel for a type that cannot cross from numpy to a kernel."""
+    if dtype not in DTYPES:
+        raise UnsupportedModel(
+            f"tensors of type {dtype}",
+            where=where,
+            expected=f"one of: {', '.join(DTYPES)}",
+            hint="export the model in float32",
+        )

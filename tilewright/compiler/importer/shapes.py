@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tilewright.compiler.importer.model import OnnxModel
-from tilewright.errors import OptionError, UnsupportedModel
+from tilewright.errors import OptionError
 
 # Sizes a symbolic dimension may take when nobody bounds it.
 DEFAULT_BOUNDS = (1, (1 << 31) - 1)
@@ -38,7 +38,8 @@ def apply(
     # What the file says about later tensors was true for its own input shapes only.
     del model.graph.value_info[:]
     for value in model.graph.output:
-        value.type.tensor_type.ClearField("shape")
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
     return {
         name: dims[name] if isinstance(dims.get(name), tuple) else DEFAULT_BOUNDS
         for name in open_dimensions(model)
@@ -58,15 +59,7 @@ def open_dimensions(model: OnnxModel) -> list[str]:
 
 def _name_open_dimensions(model: OnnxModel) -> None:
     for value in model.inputs():
-        tensor = value.type.tensor_type
-        if not tensor.HasField("shape"):
-            raise UnsupportedModel(
-                f"input {value.name!r} has no rank",
-                where=str(model.path),
-                expected="a shape, with names for the open dimensions",
-                hint="export the model with input shapes",
-            )
-        for axis, dim in enumerate(tensor.shape.dim):
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             # Exporters write -1 or "?" for an open dimension; 0 is an empty tensor.
             named = dim.HasField("dim_value") or dim.dim_param not in ("", "?")
             if not named or dim.dim_value < 0:

@@ -51,7 +51,7 @@ class _Importer(ONNXGraphImporter):
     def _parse_graph_initializers(self, graph: onnx.GraphProto) -> None:
         super()._parse_graph_initializers(graph)
         for name, array in self._model.weights.items():
-            self._nodes[name] = relax.const(tvm.runtime.tensor(np.ascontiguousarray(array)))
+            self._nodes[name] = relax.const(tvm.runtime.tensor(np.asarray(array, order="C")))
 
     def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
         """Done before, for all nodes at once: `table.check_supported`."""
@@ -72,6 +72,11 @@ class _Importer(ONNXGraphImporter):
                     hint="fix its shapes with --shape or --dim if they are open; "
                     "otherwise please report the model",
                 ) from error
+        for value in graph.output:
+            # TVM keeps the result of Shape as a shape; a caller wants a tensor.
+            made = self._nodes.get(value.name)
+            if made is not None and isinstance(made.ty, relax.ShapeType):
+                self._nodes[value.name] = self.bb.emit(relax.op.shape_to_tensor(made))
 
     def _name_results(self, node: onnx.NodeProto) -> None:
         """Bind each result to a variable that carries the node's name through the passes."""

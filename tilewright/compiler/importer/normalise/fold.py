@@ -111,7 +111,7 @@ def _store(model: OnnxModel, name: str, value: np.ndarray) -> None:
     if value.nbytes > INLINE_BYTES:
         model.weights[name] = value
     else:
-        model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
 
 
 def _evaluate(

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests import models
+from tests.compiling import compile_here
+from tilewright.compiler import manifest, runtime
+from tilewright.errors import UnsupportedModel
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("manifest")
+    return compile_here(models.mlp_block("tokens"), folder, dims={"tokens": (1, 64)}).manifest
+
+
+def test_is_json(made):
+    assert json.loads(json.dumps(made)) == made
+
+
+def test_the_loader_and_the_writer_agree_on_the_format():
+    assert manifest.FORMAT == runtime.FORMAT
+
+
+def test_says_what_goes_in_and_comes_out(made):
+    assert made["inputs"] == [{"name": "x", "dtype": "float32", "shape": [1, "tokens", 32]}]
+    assert made["outputs"] == [{"name": "y", "dtype": "float32", "shape": [1, "tokens", 32]}]
+    assert made["dims"] == {"tokens": [1, 64]}
+
+
+def test_says_from_what_and_with_what_it_was_made(made):
+    assert made["model"]["file"] == "model.onnx" and made["model"]["opset"] == 17
+    assert made["model"]["nodes"] == 10 and len(made["model"]["sha256"]) == 64
+    assert set(made["versions"]) == set(manifest.VERSIONED)
+    assert made["options"]["opt_level"] == 3
+
+
+def test_an_integer_input_says_what_it_indexes(tmp_path):
+    import numpy as np
+    from onnx import helper
+
+    proto = models.model(
+        [helper.make_node("Gather", ["table", "ids"], ["y"])],
+        [models.value("ids", (4,), models.INT64)],
+        [models.value("y", (4, 3))],
+        {"table": np.zeros((7, 3), np.float32)},
+    )
+    work = compile_here(proto, tmp_path, until="import")
+    assert work.interface["inputs"][0]["below"] == 7
+
+
+def test_counts_the_kernels(made):
+    assert sum(row["calls"] for row in made["kernels"]) >= 3
+    calls = [row["calls"] for row in made["kernels"]]
+    assert calls == sorted(calls, reverse=True)
+
+
+def test_an_output_that_is_no_tensor_is_refused(tmp_path):
+    from onnx import helper
+
+    kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(1, (2, 3)))
+    proto = models.model(
+        [helper.make_node("SequenceConstruct", ["x"], ["y"])],
+        [models.value("x", (2, 3))],
+        [helper.make_value_info("y", kind)],
+    )
+    with pytest.raises(UnsupportedModel, match="an output is not a tensor"):
+        compile_here(proto, tmp_path, until="import")

@@ -1,0 +1,103 @@
+"""Write docs/operators.md from the converters that are there: python -m tools.operators
+
+Says for each ONNX operator who converts it. tests/test_docs.py fails when the page is old.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from tvm.relax.frontend.onnx import onnx_frontend
+
+from tilewright.compiler.importer.convert import table
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "operators.md"
+
+_HEAD = """\
+# Operators
+
+The ONNX operators that compile. This page is generated from
+[convert/table.py](../tilewright/compiler/importer/convert/table.py) by `python -m tools.operators`;
+a test fails when it is old.
+
+- **Tilewright**: the converter is ours, because TVM has none or gives other answers than ONNX.
+- **TVM**: the converter is that of TVM's ONNX importer.
+- **not yet**: there is none. Compilation stops with one error that lists every such operator of
+  the model and its nodes.
+
+Three things this table cannot tell:
+
+- A converter may still refuse an attribute, a data type or an open shape. The error then names
+  the node and its inputs.
+- An operator that depends on constants alone is computed at compile time by `onnx`'s own reference
+  evaluator and needs no converter, unless it is random or would make the library much larger.
+  Functions that the model itself defines are inlined.
+- A conversion is not a proof. The comparison with ONNX Runtime after each compilation is
+  ([verification.md](verification.md)).
+
+`tilewright inspect model.onnx` lists the operators of one model, after that clean-up, and which of
+them are supported.
+"""
+
+
+def owner(domain: str, name: str) -> str:
+    """Who converts an operator: `Tilewright`, `TVM` or `not yet`."""
+    if (domain, name) in table.OURS:
+        return "Tilewright"
+    node = onnx.helper.make_node(name, [], [], domain=domain)
+    return "TVM" if table.is_supported(node) else "not yet"
+
+
+def standard_operators() -> list[onnx.defs.OpSchema]:
+    """The newest schema of each operator of the default domain, by name."""
+    schemas = [s for s in onnx.defs.get_all_schemas() if s.domain == ""]
+    return sorted(schemas, key=lambda schema: schema.name)
+
+
+def contrib_operators() -> list[str]:
+    """ONNX Runtime's own operators (com.microsoft) that have a converter."""
+    known = {name for domain, name in table.OURS if domain == "com.microsoft"}
+    known |= set(onnx_frontend._get_convert_map())
+    return sorted(name for name in known if owner("com.microsoft", name) != "not yet")
+
+
+def page() -> str:
+    """The text of docs/operators.md."""
+    rows = [(schema, owner("", schema.name)) for schema in standard_operators()]
+    counts = {who: sum(o == who for _, o in rows) for who in ("Tilewright", "TVM", "not yet")}
+    lines = [
+        _HEAD,
+        f"## ai.onnx, opset {onnx.defs.onnx_opset_version()}",
+        "",
+        f"{len(rows)} operators: {counts['TVM']} through TVM, {counts['Tilewright']} through "
+        f"Tilewright, {counts['not yet']} not yet.",
+        "",
+        "| operator | converted by |",
+        "|---|---|",
+        *(f"| {_shown(schema)} | {_marked(who)} |" for schema, who in rows),
+        "",
+        "## com.microsoft",
+        "",
+        "ONNX Runtime's own operators. Only these have a converter; other domains have none.",
+        "",
+        "| operator | converted by |",
+        "|---|---|",
+        *(f"| {name} | {owner('com.microsoft', name)} |" for name in contrib_operators()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(schema: onnx.defs.OpSchema) -> str:
+    if schema.deprecated:
+        return f"{schema.name} (removed from ONNX in opset {schema.since_version})"
+    return schema.name
+
+
+def _marked(who: str) -> str:
+    return "TVM" if who == "TVM" else f"**{who}**"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    print(PAGE)
