@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -58,6 +59,11 @@ def reference(
     proto: onnx.ModelProto, inputs: Mapping[str, np.ndarray], optimise: bool = True
 ) -> list[np.ndarray]:
     """ONNX Runtime's answer."""
+    return session(proto, optimise).run(None, dict(inputs))
+
+
+def session(proto: onnx.ModelProto, optimise: bool = True) -> Any:
+    """ONNX Runtime with `proto` loaded."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -65,7 +71,6 @@ def reference(
     options.intra_op_num_threads = 1
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(
+    return onnxruntime.InferenceSession(
         proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return session.run(None, dict(inputs))

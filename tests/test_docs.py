@@ -26,14 +26,17 @@ from onnx import helper
 
 import tilewright
 from tests import models
+from tests.command_line import command
 from tilewright import errors
 from tilewright.cli import COMMANDS, cli, console
 from tilewright.compiler.artifact import BUNDLE_FILES
+from tilewright.compiler.steps import OPTIONAL_STEPS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+MD = re.MULTILINE | re.DOTALL
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", MD)
 RUN = ("sh", "python")
 
 # One interpreter per page: shell blocks in a subprocess, Python blocks in shared globals.
@@ -113,7 +116,7 @@ def _tables(page: Path) -> list[list[list[str]]]:
             tables[-1].append([cell.strip() for cell in line.strip("|").split("|")])
         elif tables[-1]:
             tables.append([])
-    return [table[2:] for table in tables if table]
+    return [table[2:] for table in tables if table[2:]]
 
 
 def _code(text: str) -> list[str]:
@@ -281,11 +284,16 @@ def test_cli_page_names_the_levels_and_stages() -> None:
     table = next(t for t in _tables(DOCS / "cli.md") if t[0][0] == "`-O0`")
     for level in range(3):
         names = {s.name for s in chosen_stages(tilewright.CompileOptions(opt_level=level))}
-        expected = {s.name for s in STAGES if s.optional and s.name in names}
+        expected = {s.name for s in STAGES if (s.optional or s.level) and s.name in names}
         shown = {name for row in table[: level + 1] for name in _code(row[1])}
         assert shown == expected
     two, three = (chosen_stages(tilewright.CompileOptions(opt_level=n)) for n in (2, 3))
     assert (two == three) == ("the same as `-O2`" in table[3][1])
+
+
+def test_cli_page_lists_the_names_of_optional_steps() -> None:
+    item = re.search(r"^- `--disable` and `--only`(.*?)^- ", (DOCS / "cli.md").read_text(), MD)
+    assert tuple(_code(item[1])) == OPTIONAL_STEPS
 
 
 def test_cli_page_lists_the_exit_codes() -> None:
@@ -297,7 +305,7 @@ def test_cli_page_lists_the_exit_codes() -> None:
 
 def test_python_page_shows_the_signatures() -> None:
     text = " ".join((DOCS / "python.md").read_text().split())
-    for name in ("compile", "load", "verify", "bench"):
+    for name in ("compile", "load", "verify", "analyze", "bench"):
         shown = re.search(rf"`tilewright\.{name}(\([^`]*\)) -> (\w+)`", text)
         signature = inspect.signature(getattr(tilewright, name))
         bare = [
@@ -323,7 +331,17 @@ def test_python_page_names_the_front_door() -> None:
 
 
 # Their keys are names that users give, or file names.
-_USERS_KEYS = ("dims", "shapes", "options.dims", "files", "versions", "check", "runs[].dims")
+_USERS_KEYS = (
+    "dims",
+    "shapes",
+    "options.dims",
+    "files",
+    "versions",
+    "check",
+    "runs[].dims",
+    "groups[].spec",
+    "fusion",
+)
 
 
 def _keys(value: Any, prefix: str = "") -> set[str]:
@@ -392,6 +410,78 @@ def test_bench_page_tells_the_method() -> None:
     assert f"{latency.BOOTSTRAPS} resamples" in text
     assert latency.BLOCK_SECONDS == 0.5
     assert "half a second" in text
+
+
+def report_net() -> onnx.ModelProto:
+    """A group, an operator that stands alone and a near miss: what fills every key of a report"""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"], name="relu"),
+        helper.make_node("Conv", ["r", "kernel"], ["d"], name="computed_weights"),
+        helper.make_node("Erf", ["d"], ["y"], name="erf"),
+    ]
+    shapes = {"x": ("batch", 3, 8, 8), "kernel": (4, 8, 1, 1)}
+    inputs = [models.value(name, shape) for name, shape in shapes.items()]
+    outputs = [models.value("y", ("batch", 4, 8, 8))]
+    return models.model(nodes, inputs, outputs, {"w": models.weight("w", (8, 3, 3, 3))})
+
+
+def test_fusion_report_page_lists_the_keys(model_file, tmp_path: Path, capsys) -> None:
+    page, model = DOCS / "fusion-report.md", model_file(report_net())
+    assert command("inspect", model, "--json", tmp_path / "report.json") == 0
+    assert "computed_weights" in capsys.readouterr().out
+    facts = json.loads((tmp_path / "report.json").read_text())
+    assert _documented_keys(page, "path") == _keys(facts)
+    assert _documented_keys(page, "model") == _keys(facts["fusion"])
+
+
+def test_fusion_report_page_lists_what_is_plumbing() -> None:
+    from tilewright.analysis.cost import PLUMBING
+
+    text = (DOCS / "fusion-report.md").read_text()
+    shown = re.search(r"^- plumbing, which moves no data of its own: (.*?);", text, MD)
+    assert set(re.findall(r"\w+", shown[1])) == PLUMBING
+
+
+def _sections(page: Path) -> dict[str, str]:
+    parts = re.split(r"^## (.+)$", page.read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_fusion_page_has_a_section_for_each_fusion_in_order() -> None:
+    names = [fusion.name for fusion in tilewright.DEFAULT_FUSIONS]
+    assert [name for name in _sections(DOCS / "fusions.md") if name in OPTIONAL_STEPS] == names
+    for name, text in _sections(DOCS / "fusions.md").items():
+        if name in names:
+            assert "Before   " in text and "After    " in text and "Declines when" in text, name
+
+
+def test_fusion_page_lists_the_fields_of_each_spec() -> None:
+    from tilewright import ops
+
+    text = (DOCS / "fusions.md").read_text()
+    lists = re.findall(r"^`(\w+Spec)`: (`\w+`(?:,\s+`\w+`)*)[.]", text, re.MULTILINE)
+    shown = {name: _code(fields) for name, fields in lists}
+    assert len(shown) == len(lists) > 5
+    for name, fields in shown.items():
+        kinds = dataclasses.fields(getattr(ops, name))
+        assert fields == [field.name for field in kinds if field.name != "dtype"], name
+
+
+def test_fusion_page_lists_the_activations() -> None:
+    from tilewright.passes.activations import ACTIVATIONS
+
+    table = next(t for t in _tables(DOCS / "fusions.md") if t[0][0] == "`gelu`")
+    assert sorted(row[0] for row in table) == sorted(f"`{name}`" for name, _ in ACTIVATIONS)
+
+
+def test_page_on_adding_a_fusion_lists_the_patterns() -> None:
+    from tilewright.passes import pattern
+
+    table = next(t for t in _tables(DOCS / "adding-a-fusion.md") if t[0][0].startswith("`Any("))
+    shown = {re.match(r"\w+", _code(row[0])[0])[0] for row in table}
+    kinds = {kind.__name__ for kind in pattern.Pattern.__subclasses__()}
+    assert shown == {*kinds, "maybe"}
 
 
 def test_operator_page_is_up_to_date() -> None:

@@ -3,9 +3,14 @@ from __future__ import annotations
 import re
 import subprocess
 
+import onnx
+import pytest
+from onnx import helper
+
 from tests import models
 from tests.compiling import compile_here
 from tilewright.compiler import build
+from tilewright.errors import UnsupportedModel
 
 
 def test_kernels_are_listed_in_the_order_of_the_calls(tmp_path):
@@ -45,3 +50,15 @@ def test_shows_what_each_stage_left(tmp_path):
     assert "R.matmul" in shown["import"]
     assert ".text" in shown["codegen"]
     assert "'sha256'" in shown["link"]
+
+
+def test_a_shape_known_only_at_run_time_is_refused_with_the_node(tmp_path):
+    proto = models.model(
+        [helper.make_node("ConstantOfShape", ["s"], ["y"], name="fill")],
+        inputs=[models.value("s", (2,), onnx.TensorProto.INT64)],
+        outputs=[models.value("y", (None, None))],
+    )
+    with pytest.raises(UnsupportedModel, match="only known at run time") as caught:
+        compile_here(proto, tmp_path)
+    assert "fill (ConstantOfShape)" in caught.value.where
+    assert "constant" in caught.value.hint

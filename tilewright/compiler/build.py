@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from tvm import relax
 
 from tilewright.compiler import sections
 from tilewright.compiler.manifest import build_manifest
+from tilewright.errors import UnsupportedModel
 from tilewright.targets import toolchain
 
 if TYPE_CHECKING:
@@ -29,8 +31,30 @@ def called_kernels(main: relax.Function) -> list[str]:
 
 def generate_code(work: Work) -> str:
     """Compile every kernel with LLVM and `main` to VM bytecode."""
-    work.executable = relax.build(work.mod, work.tvm_target, relax_pipeline=None)
+    try:
+        work.executable = relax.build(work.mod, work.tvm_target, relax_pipeline=None)
+    except tvm.error.InternalError as error:
+        _refuse_open_shape(str(error), work)
+        raise
     return f"{len(set(work.kernels))} kernels"
+
+
+def _refuse_open_shape(message: str, work: Work) -> None:
+    """Raise UnsupportedModel when an operator is left because its shape is not known before."""
+    found = re.search(
+        r"cannot emit this Relax operator.*Offending call:\s*R\.([\w.]+)", message, re.S
+    )
+    if not found:
+        return
+    left = f"relax.{found[1]}"
+    bindings = [b for block in work.mod["main"].body.blocks for b in block.bindings]
+    at = [b.var.name for b in bindings if getattr(getattr(b.value, "op", None), "name", "") == left]
+    raise UnsupportedModel(
+        f"the result's shape is only known at run time ({found[1]})",
+        where=", ".join(f"node {work.origins.get(name, name)}" for name in at) or work.path.name,
+        expected="shapes that follow from the shapes of the inputs",
+        hint="make the input that holds the shape a constant of the model",
+    )
 
 
 def link(work: Work) -> str:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from tilewright.passes.pattern import Constant, Either, Op, Pattern, Tagged, maybe
+from tilewright.passes.pattern import Constant, Either, Number, Op, Pattern, Tagged, maybe
+
+
+_ONE = Constant(single=True)
 
 
 def _add(a: Pattern, b: Pattern) -> Pattern:
@@ -18,6 +21,11 @@ def _add(a: Pattern, b: Pattern) -> Pattern:
 
 def _mul(a: Pattern, b: Pattern) -> Pattern:
     return Op("relax.multiply", a, b)
+
+
+def _clip(x: Pattern, high: float) -> Pattern:
+    """X between 0 and `high`."""
+    return Op("relax.clip", x, Number(0), Number(high))
 
 
 def _product(*factors: Pattern) -> Pattern:
@@ -35,18 +43,23 @@ def gelu_erf(x: Pattern) -> Pattern:
 
 
 def gelu_tanh(x: Pattern) -> Pattern:
-    """X * 0.5 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))): the same paper, section 2."""
+    """X * 0.5 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))): the same paper, section 2.
+
+    TVM's importer multiplies the brackets out for ONNX Runtime's FastGelu.
+    """
+    root = math.sqrt(2 / math.pi)
     square = Either(Op("relax.power", x, Constant(value=2)), _mul(x, x))
     cube = Either(Op("relax.power", x, Constant(value=3)), _mul(square, x))
-    inner = _add(x, _mul(cube, Constant(value=0.044715)))
-    curve = Op("relax.tanh", _mul(inner, Constant(value=math.sqrt(2 / math.pi))))
+    inner = _mul(_add(x, _mul(cube, Constant(value=0.044715))), Constant(value=root))
+    spread = _add(_mul(x, Constant(value=root)), _mul(cube, Constant(value=0.044715 * root)))
+    curve = Op("relax.tanh", Either(inner, spread))
     return _product(x, _add(curve, Constant(value=1)), Constant(value=0.5))
 
 
 def hard_sigmoid(x: Pattern) -> Pattern:
-    """clip(a * x + b, 0, 1), or clip(x + 3, 0, 6) / 6."""
-    line = Op("relax.clip", _add(_mul(x, Constant()), Constant()))
-    shifted = Op("relax.clip", _add(x, Constant(value=3)))
+    """clip(a * x + b, 0, 1), or clip(x + 3, 0, 6) / 6, where a bias may have swallowed the 3."""
+    line = _clip(_add(_mul(x, _ONE), _ONE), 1)
+    shifted = _clip(maybe(lambda y: _add(y, Constant(value=3)), x), 6)
     sixth = Either(
         Op("relax.divide", shifted, Constant(value=6)), _mul(shifted, Constant(value=1 / 6))
     )
@@ -55,7 +68,7 @@ def hard_sigmoid(x: Pattern) -> Pattern:
 
 def hard_swish(x: Pattern) -> Pattern:
     """X * hard_sigmoid(x); also x * clip(x + 3, 0, 6) / 6."""
-    product = _mul(x, Op("relax.clip", _add(x, Constant(value=3))))
+    product = _mul(x, _clip(_add(x, Constant(value=3)), 6))
     late = Either(
         Op("relax.divide", product, Constant(value=6)), _mul(product, Constant(value=1 / 6))
     )
@@ -69,11 +82,35 @@ def silu(x: Pattern) -> Pattern:
 
 def mish(x: Pattern) -> Pattern:
     """X * tanh(softplus(x)): Misra 2019, arXiv:1908.08681."""
-    softplus = Either(
-        Op("relax.nn.softplus", x),
-        Op("relax.log", _add(Op("relax.exp", x), Constant(value=1))),
-    )
-    return _mul(x, Op("relax.tanh", softplus))
+    return _mul(x, Op("relax.tanh", softplus(x)))
+
+
+def softplus(x: Pattern) -> Pattern:
+    """log(1 + exp(x)), also as max(x, 0) + log(1 + exp(-|x|)), which does not overflow."""
+    small = Op("relax.exp", Op("relax.negative", Op("relax.abs", x)))
+    return Either(_add(_relu(x), _log_of_one_plus(small)), _log_of_one_plus(Op("relax.exp", x)))
+
+
+def _log_of_one_plus(x: Pattern) -> Pattern:
+    return Op("relax.log", _add(x, Constant(value=1)))
+
+
+def elu(x: Pattern) -> Pattern:
+    """relu(x) - alpha * relu(1 - exp(x)): Clevert et al. 2016, as TVM's importer writes it."""
+    below = Op("relax.nn.relu", Op("relax.subtract", Constant(value=1), Op("relax.exp", x)))
+    return _add(_mul(below, _ONE), Op("relax.nn.relu", x))
+
+
+def _relu(x: Pattern) -> Pattern:
+    return Either(Op("relax.nn.relu", x), Op("relax.maximum", x, Constant(value=0)))
+
+
+def clip(x: Pattern) -> Pattern:
+    """Clip, also as the smaller of a constant and the larger of a constant and x."""
+    low, high = Op("relax.maximum", x, _ONE), Op("relax.minimum", x, _ONE)
+    pair = Either(Op("relax.minimum", low, _ONE), Op("relax.maximum", high, _ONE))
+    bounded = Op("relax.minimum", Op("relax.nn.relu", x), _ONE)
+    return Either(Op("relax.clip", x), pair, bounded)
 
 
 # Name -> form. Order matters: the first that matches wins.
@@ -84,8 +121,10 @@ ACTIVATIONS: tuple[tuple[str, Callable[[Pattern], Pattern]], ...] = (
     ("hard_swish", hard_swish),  # before hard_sigmoid
     ("hard_sigmoid", hard_sigmoid),  # before clip
     ("silu", silu),  # before sigmoid
-    ("relu", lambda x: Either(Op("relax.nn.relu", x), Op("relax.maximum", x, Constant(value=0)))),
-    ("clip", lambda x: Op("relax.clip", x)),
+    ("softplus", softplus),
+    ("elu", elu),
+    ("clip", clip),  # before relu: one may be inside
+    ("relu", _relu),
     ("leaky_relu", lambda x: Op("relax.nn.leakyrelu", x)),
     ("prelu", lambda x: Op("relax.nn.prelu", x, Constant("slope"))),
     ("sigmoid", lambda x: Op("relax.sigmoid", x)),

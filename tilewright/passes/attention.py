@@ -5,7 +5,7 @@ After    y = attention(q, k, v, mask)
 
 The scale may be a multiplication or a division, on q, on k, on both, or on the scores; heads
 may be split off by reshape and transpose, or cut out of one projection; key and value heads may
-be shared (grouped query). Declines when the softmax is not over the keys.
+be shared (grouped query). A table of biases may be added before the mask. Declines when the softmax is not over the keys.
 """
 
 from __future__ import annotations
@@ -32,17 +32,23 @@ def _heads(x: Pattern) -> Pattern:
 
 def _shared(x: Pattern) -> Pattern:
     """One key or value head repeated for a group of query heads."""
-    repeated = Op("relax.broadcast_to", Op("relax.expand_dims", x))
-    return maybe(lambda _: Op("relax.reshape", repeated), x)
+    return maybe(lambda _: Op("relax.reshape", _repeated(x)), x)
+
+
+def _repeated(x: Pattern, name: str | None = None) -> Pattern:
+    return Op("relax.broadcast_to", Op("relax.expand_dims", x), name=name)
 
 
 def _transposed(x: Pattern) -> Pattern:
     """K with its last two axes exchanged, also by way of a flat batch of heads."""
     flat = Op("relax.permute_dims", Op("relax.reshape", x))
-    repeated = Op("relax.broadcast_to", Op("relax.expand_dims", x))
-    grouped = Op("relax.permute_dims", Op("relax.reshape", repeated))
+    shared = Op("relax.reshape", _repeated(x, "repeated_keys"))
+    grouped = Op("relax.permute_dims", shared)
     return Either(
-        Op("relax.reshape", grouped), Op("relax.reshape", flat), Op("relax.permute_dims", x)
+        Op("relax.reshape", grouped),
+        Op("relax.reshape", flat),
+        grouped,
+        Op("relax.permute_dims", x),
     )
 
 
@@ -53,9 +59,13 @@ def pattern() -> Pattern:
     v = _shared(_heads(Any("v")))
     scores = Op("relax.matmul", q, k, name="scores")
     scaled = _scaled(scores)
-    added = Op("relax.add", scaled, Any("mask"))
-    selected = Op("relax.where", Any("mask"), scaled, Constant())
-    masked = Either(added, selected, scaled)
+    # Swin adds a table of biases and, with the windows as an axis of their own, a mask.
+    biased = Op("relax.add", scaled, Any("bias"))
+    windows = Op("relax.add", Op("relax.reshape", biased), Any("mask"))
+    added = Op("relax.add", Either(biased, scaled), Any("mask"))
+    chosen = Op("relax.where", Any("mask"), scaled, Constant())
+    hidden = Op("relax.where", Any("mask"), Constant(), scaled)
+    masked = Either(Op("relax.reshape", windows), added, chosen, hidden, scaled)
     softmax = Op("relax.nn.softmax", masked, name="softmax")
     guarded = Op(
         "relax.where", Op("relax.isnan", softmax), Constant(value=0), softmax, name="guard"
@@ -78,10 +88,8 @@ def accept(match: Match, graph: Graph) -> AttentionSpec | Decline:
     _, product = graph.bound(match["scores"])
     head_size = shape_of(product.args[0])[-1]
     batch, heads, queries, keys = scores if len(scores) == 4 else (1, *scores)
-    k = shape_of(match["k"])
-    kv_heads = k[1] if k is not None and len(k) == 4 and k[1] != heads else heads
-    if isinstance(heads, int) and (not isinstance(kv_heads, int) or heads % kv_heads):
-        kv_heads = heads
+    shared = match.get("repeated_keys")
+    kv_heads = heads if shared is None else shape_of(shared)[1]
     return AttentionSpec(
         dtype=str(match["scores"].ty.dtype),
         batch=batch,

@@ -13,9 +13,9 @@ from __future__ import annotations
 from tvm import relax
 
 from tilewright.ops import ConvSpec
-from tilewright.passes.activations import activation
+from tilewright.passes.epilogue import epilogue
 from tilewright.passes.fusion import Decline, Fusion
-from tilewright.passes.pattern import Any, Constant, Graph, Match, Op, Pattern, maybe
+from tilewright.passes.pattern import Any, Graph, Match, Op, Pattern, maybe
 from tilewright.passes.relax_constants import is_constant
 from tilewright.passes.shapes import is_per_channel, shape_of
 
@@ -25,13 +25,9 @@ CONVOLUTIONS = tuple(
 
 
 def block_of(x: Pattern) -> Pattern:
-    """Conv of `x` [+ bias] [+ residual] [activation] [+ residual] [max pool]."""
-    conv = Op(CONVOLUTIONS, x, Any("w"), name="conv")
-    biased = maybe(lambda y: Op("relax.add", y, Constant("bias")), conv)
-    first = maybe(lambda y: Op("relax.add", y, Any("residual")), biased)
-    active = maybe(activation, first)
-    last = maybe(lambda y: Op("relax.add", y, Any("late_residual")), active)
-    return maybe(lambda y: Op("relax.nn.max_pool2d", y, name="max_pool"), last)
+    """Conv of `x` with its epilogue [and a max pool]."""
+    stored = epilogue(Op(CONVOLUTIONS, x, Any("w"), name="conv"))
+    return maybe(lambda y: Op("relax.nn.max_pool2d", y, name="max_pool"), stored)
 
 
 def accept(match: Match, graph: Graph) -> ConvSpec | Decline:

@@ -17,8 +17,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 from tilewright.passes.relax_constants import array_of, constant, is_constant
 from tilewright.passes.shapes import is_per_channel
 from tilewright.passes.uses import count_readers
-
-_CONVOLUTIONS = ("relax.nn.conv1d", "relax.nn.conv2d", "relax.nn.conv3d")
+from tilewright.passes.weight_scale import is_foldable, scale_channels
 
 
 @mutator
@@ -52,14 +51,14 @@ class _AffineFolder(PyExprMutator):
     def _scaled(
         self, source: relax.Var, found: relax.Call, factor: np.ndarray, call: relax.Call
     ) -> relax.Expr:
-        if _is_convolution(found):
+        if is_foldable(found):
             return self._convolution(found, factor)
         if not _is_op(found, "relax.add") or not is_constant(found.args[1]):
             return call
         inner = self._old.get(source)
         inner = inner.args[0] if isinstance(inner, relax.Call) else None
         convolution = self.lookup_binding(found.args[0])
-        if not _is_convolution(convolution) or self._readers[inner] != 1:
+        if not is_foldable(convolution) or self._readers[inner] != 1:
             return call
         bias = array_of(found.args[1])
         scaled = self.builder_.emit(self._convolution(convolution, factor), found.args[0].name)
@@ -71,7 +70,7 @@ class _AffineFolder(PyExprMutator):
         if not _is_op(found, "relax.add") or not is_constant(found.args[1]):
             return call
         inner = found.args[0]
-        if not isinstance(inner, relax.Var) or not _is_convolution(self.lookup_binding(inner)):
+        if not isinstance(inner, relax.Var) or not is_foldable(self.lookup_binding(inner)):
             return call
         bias = array_of(found.args[1])
         if not is_per_channel(found.args[1], 1, _channels(call), call.ty.ndim):
@@ -79,20 +78,12 @@ class _AffineFolder(PyExprMutator):
         return relax.op.add(inner, constant(bias + _as(shift, bias), str(bias.dtype)))
 
     def _convolution(self, found: relax.Call, factor: np.ndarray) -> relax.Call:
-        weights = array_of(found.args[1])
-        scale = np.broadcast_to(factor.reshape(-1), weights.shape[:1])
-        scale = scale.reshape(-1, *[1] * (weights.ndim - 1))
-        args = [found.args[0], constant(weights * scale, str(weights.dtype))]
+        args = [found.args[0], scale_channels(found, factor.reshape(-1))]
         return relax.Call(found.op, args, found.attrs, found.ty_args)
 
 
 def _is_op(expr: relax.Expr, name: str) -> bool:
     return isinstance(expr, relax.Call) and getattr(expr.op, "name", None) == name
-
-
-def _is_convolution(expr: relax.Expr | None) -> bool:
-    named = isinstance(expr, relax.Call) and getattr(expr.op, "name", "") in _CONVOLUTIONS
-    return named and is_constant(expr.args[1])
 
 
 def _channels(call: relax.Call) -> int:

@@ -22,9 +22,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tilewright.passes.relax_constants import array_of, constant, is_constant
 from tilewright.passes.uses import count_readers
-
-# Axis of the output channels in the weights, by convolution operator.
-_WEIGHT_OUT_AXIS = {"relax.nn.conv1d": 0, "relax.nn.conv2d": 0, "relax.nn.conv3d": 0}
+from tilewright.passes.weight_scale import is_foldable, scale_channels
 
 
 @dataclass(frozen=True)
@@ -81,21 +79,16 @@ class _BatchNormFolder(PyExprMutator):
             bias = values.reshape(-1).astype(np.float64)
             named = convolution.args[0]
             convolution = self._bound(named)
-        axis = _WEIGHT_OUT_AXIS.get(getattr(getattr(convolution, "op", None), "name", ""))
-        if axis is None or not is_constant(convolution.args[1]) or not _channels_first(norm):
+        if not is_foldable(convolution) or not _channels_first(norm):
             return None
-        weights = array_of(convolution.args[1])
-        shape = [1] * weights.ndim
-        shape[axis] = -1
-        scaled = (weights * affine.scale.reshape(shape)).astype(weights.dtype)
         x = self.visit_expr(convolution.args[0])
-        new = relax.Call(
-            convolution.op, [x, constant(scaled)], convolution.attrs, convolution.ty_args
-        )
+        scaled = scale_channels(convolution, affine.scale)
+        new = relax.Call(convolution.op, [x, scaled], convolution.attrs, convolution.ty_args)
         shift = affine.shift + bias * affine.scale
-        shape = _along(norm, len(shift), weights.ndim)
+        shape = _along(norm, len(shift), norm.args[0].ty.ndim)
         return relax.op.add(
-            self.builder_.emit(new, named.name), constant(shift.reshape(shape), str(weights.dtype))
+            self.builder_.emit(new, named.name),
+            constant(shift.reshape(shape), str(scaled.ty.dtype)),
         )
 
     def _bound(self, expr: relax.Expr) -> relax.Expr:

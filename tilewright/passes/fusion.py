@@ -141,7 +141,7 @@ def _first_match(
         covered = set(match.covered)
         if root not in covered or covered & taken:
             continue
-        verdict = _leak(covered, root, readers) or fusion.accept(match, graph)
+        verdict = _leak(match, root, readers) or fusion.accept(match, graph)
         if not isinstance(verdict, Decline):
             return _Chosen(fusion, match, verdict, root)
         at = verdict.at.name if isinstance(verdict.at, relax.Var) else root.name
@@ -149,13 +149,16 @@ def _first_match(
     return miss
 
 
-def _leak(
-    covered: set[relax.Var], root: relax.Var, readers: dict[relax.Var, set]
-) -> Decline | None:
-    for var in covered - {root}:
+def _leak(match: Match, root: relax.Var, readers: dict[relax.Var, set]) -> Decline | None:
+    covered = set(match.covered)
+    for var in match.covered:
+        if var.same_as(root):
+            continue
         if outside := readers[var] - covered:
-            name = next(iter(outside))
-            shown = name.name if isinstance(name, relax.Var) else "the model's outputs"
+            shown = min(
+                reader.name if isinstance(reader, relax.Var) else "the model's outputs"
+                for reader in outside
+            )
             return Decline(
                 f"{var.name} has a second reader, {shown}",
                 at=var,

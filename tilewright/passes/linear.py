@@ -10,7 +10,7 @@ the residual has another shape than the product.
 from __future__ import annotations
 
 from tilewright.ops import GemmSpec
-from tilewright.passes.activations import activation
+from tilewright.passes.epilogue import epilogue
 from tilewright.passes.fusion import Decline, Fusion
 from tilewright.passes.pattern import Any, Constant, Graph, Match, Op, Pattern, maybe
 from tilewright.passes.relax_constants import is_constant
@@ -26,12 +26,8 @@ def product(x: Pattern, weights: str, bias: str, name: str | None = None) -> Pat
 
 
 def pattern() -> Pattern:
-    """X @ w [+ bias] [+ residual] [activation] [+ residual]."""
-    matmul = Op("relax.matmul", Any("x"), Any("w"), name="matmul")
-    biased = maybe(lambda y: Op("relax.add", y, Constant("bias")), matmul)
-    first = maybe(lambda y: Op("relax.add", y, Any("residual")), biased)
-    active = maybe(activation, first)
-    return maybe(lambda y: Op("relax.add", y, Any("late_residual")), active)
+    """X @ w with its epilogue."""
+    return epilogue(Op("relax.matmul", Any("x"), Any("w"), name="matmul"))
 
 
 def accept(match: Match, graph: Graph) -> GemmSpec | Decline:

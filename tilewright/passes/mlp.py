@@ -26,7 +26,8 @@ def pattern() -> Pattern:
     x = Any("x")
     active = activation(product(x, "w1", "b1"))
     gated = Op("relax.multiply", active, product(x, "w3", "b3", name="gate"))
-    out = product(Either(gated, active), "w2", "b2", name="out")
+    # The activation first: SiLU written out is a layer times the sigmoid of the same layer.
+    out = product(Either(active, gated), "w2", "b2", name="out")
     placed = maybe(lambda y: Op("relax.permute_dims", y, name="placed"), out)
     scaled = maybe(lambda y: Op("relax.multiply", y, Constant("layer_scale")), placed)
     return maybe(lambda y: Op("relax.add", y, Any("residual")), scaled)

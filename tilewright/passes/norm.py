@@ -3,13 +3,17 @@
 Before   y = w * (x / sqrt(mean(x^2) + eps))         y = layer_norm(a + b, w, bias)
 After    y = norm(x, w)                              y = norm(a, b, w, bias)
 
-The sum before a normalisation is taken in when nothing else reads it. Declines when the mean
-is not over the last axes, or epsilon is not one number.
+The sum of two computed values before a normalisation is taken in when nothing else reads it.
+Declines when the mean is not over the last axes, epsilon is not one number, or the weights lie
+along other axes than they should: those of the mean, or the channels of an instance norm.
 """
 
 from __future__ import annotations
 
+from tvm import relax
+
 from tilewright.ops import NormSpec
+from tilewright.ops.spec import Shape
 from tilewright.passes.fusion import Decline, Fusion
 from tilewright.passes.pattern import (
     Any,
@@ -22,7 +26,7 @@ from tilewright.passes.pattern import (
     Tagged,
     maybe,
 )
-from tilewright.passes.relax_constants import array_of
+from tilewright.passes.relax_constants import array_of, is_constant
 from tilewright.passes.shapes import shape_of
 
 _NATIVE = {
@@ -48,16 +52,23 @@ def _over_deviation(x: Pattern, square: Pattern) -> Pattern:
     return Either(Op("relax.multiply", x, inverse), Op("relax.divide", x, deviation))
 
 
-def pattern() -> Pattern:
-    """A native normalisation, or RMS or layer normalisation written out, with its weights."""
-    x = Any("x")
+def _of(x: Pattern) -> Pattern:
+    """A native normalisation, or one written out, with its weights."""
     native = Either(*[Tagged(Op(op, x, name="norm"), "native", op) for op in _NATIVE])
-    centred = Op("relax.subtract", x, Op("relax.mean", x))
+    centred = Op("relax.subtract", x, Op("relax.mean", x, name="centre"))
     layer = Tagged(_over_deviation(centred, _mean_of_square(centred)), "method", "layer")
+    variance = Op("relax.variance", x, name="mean")
+    instance = Tagged(_over_deviation(centred, variance), "method", "instance")
     rms = Tagged(_over_deviation(x, _mean_of_square(x)), "method", "rms")
-    scaled = maybe(lambda y: Op("relax.multiply", y, Constant("weight")), Either(layer, rms))
-    written = maybe(lambda y: Op("relax.add", y, Constant("bias")), scaled)
-    return Either(native, written)
+    normed = Either(layer, instance, rms, Tagged(native, "method", "native"))
+    scaled = maybe(lambda y: Op("relax.multiply", y, Constant("weight")), normed)
+    return maybe(lambda y: Op("relax.add", y, Constant("bias")), scaled)
+
+
+def pattern() -> Pattern:
+    """A normalisation of a sum, or of anything."""
+    total = Op("relax.add", Any("left"), Any("right"), name="x")
+    return Either(_of(total), _of(Any("x")))
 
 
 def accept(match: Match, graph: Graph) -> NormSpec | Decline:
@@ -66,13 +77,22 @@ def accept(match: Match, graph: Graph) -> NormSpec | Decline:
     if x is None:
         return Decline("the input's shape is not known", at=match["x"], mend="use --shape")
     native = match.get("native")
-    _, found = graph.bound(match["norm"] if native else match["mean"])
-    axes = found.attrs.axes if native else found.attrs.axis
-    axes = tuple(sorted(int(axis) % len(x) for axis in axes))
+    if match.get("left") is not None and not _is_skip(match, graph):
+        return Decline("the sum before it is with a constant, or broadcasts", at=match["x"])
+    axes = _axes(match["norm"] if native else match["mean"], len(x), graph)
+    if match.get("centre") is not None and _axes(match["centre"], len(x), graph) != axes:
+        return Decline("the two means are over different axes", at=match["mean"])
     if axes != tuple(range(len(x) - len(axes), len(x))) and native in (None, "relax.nn.layer_norm"):
         return Decline(f"the mean is over axes {axes}, want the last ones", at=match["x"])
+    method = _NATIVE[native] if native else match["method"]
+    for name in ("weight", "bias"):
+        if (value := match.get(name)) is not None and not _lies_along(value, x, axes, method):
+            return Decline(
+                f"the {name} has shape {shape_of(value)}, and the mean is over axes {axes}",
+                at=match["x"],
+            )
     if native:
-        epsilon = float(found.attrs.epsilon)
+        epsilon = float(graph.bound(match["norm"])[1].attrs.epsilon)
     else:
         values = array_of(match["epsilon"])
         if values.size != 1:
@@ -80,10 +100,35 @@ def accept(match: Match, graph: Graph) -> NormSpec | Decline:
         epsilon = float(values.reshape(-1)[0])
     return NormSpec(
         dtype=str(match["x"].ty.dtype),
-        method=_NATIVE[native] if native else match["method"],
+        method=method,
         x=x,
         axes=axes,
         epsilon=epsilon,
+        skip=match.get("left") is not None,
+    )
+
+
+def _axes(name: relax.Expr, rank: int, graph: Graph) -> tuple[int, ...]:
+    """Axes of a native normalisation or of a mean, counted from the front; none means all."""
+    _, call = graph.bound(name)
+    axes = getattr(call.attrs, "axes", None) or getattr(call.attrs, "axis", None) or range(rank)
+    return tuple(sorted(int(axis) % rank for axis in axes))
+
+
+def _is_skip(match: Match, graph: Graph) -> bool:
+    """Whether two computed values of the same shape are added."""
+    parts = (match["left"], match["right"])
+    computed = not any(is_constant(graph.bound(part)[1]) for part in parts)
+    return computed and all(shape_of(part) == shape_of(match["x"]) for part in parts)
+
+
+def _lies_along(value: relax.Expr, x: Shape, axes: tuple[int, ...], method: str) -> bool:
+    """Whether a weight or bias varies only along the axes where the method has one."""
+    shape = shape_of(value)
+    shape = (1,) * (len(x) - len(shape)) + shape
+    allowed = axes if method in ("layer", "rms") else (1,)
+    return len(shape) == len(x) and all(
+        size == 1 or (axis in allowed and size == x[axis]) for axis, size in enumerate(shape)
     )
 
 

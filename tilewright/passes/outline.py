@@ -16,11 +16,10 @@ from tilewright.passes.relax_constants import is_constant
 
 SPEC_ATTRIBUTE = "tilewright.spec"
 
-# Operators that TVM lowers with a scalar constant written into the kernel. In the others a
+# Operators that are lowered with a scalar constant written into the kernel. In the others a
 # constant must be an argument: a primitive function may not hold tensors.
 _FOLDS_SCALARS = frozenset(
-    f"relax.{name}"
-    for name in ("add", "subtract", "multiply", "divide", "power", "maximum", "minimum")
+    f"relax.{name}" for name in ("add", "subtract", "multiply", "divide", "power")
 )
 
 

@@ -10,6 +10,7 @@ everywhere in a pattern.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -92,10 +93,14 @@ class Any(Pattern):
 
 @dataclass(frozen=True)
 class Constant(Pattern):
-    """A tensor literal; with `value`, one whose elements are all that number (to 0.1%)."""
+    """A tensor literal; with `value`, one whose elements are all that number (to 0.1%).
+
+    With `single`, one that has one element.
+    """
 
     name: str | None = None
     value: float | None = None
+    single: bool = False
 
     def find(self, expr: relax.Expr, graph: Graph, match: Match) -> Iterator[Match]:
         """Match a literal, through variables."""
@@ -104,8 +109,23 @@ class Constant(Pattern):
             return
         if self.value is not None and not np.allclose(array_of(value), self.value, rtol=1e-3):
             return
+        if self.single and array_of(value).size != 1:
+            return
         if found := match._with(self.name, value):
             yield found
+
+
+@dataclass(frozen=True)
+class Number(Pattern):
+    """A number among an operator's arguments, such as a bound of a clip (to 0.1%)."""
+
+    value: float
+
+    def find(self, expr: relax.Expr, graph: Graph, match: Match) -> Iterator[Match]:
+        """Match an immediate."""
+        value = getattr(expr, "value", None)
+        if isinstance(value, int | float) and math.isclose(value, self.value, rel_tol=1e-3):
+            yield match
 
 
 class Op(Pattern):

@@ -4,7 +4,7 @@ Before   y = x * sigmoid(conv1x1(act(conv1x1(mean(x)))));   z = conv(y, w3) + b3
 After    z = squeeze_excitation(x, w1, b1, w2, b2, w3, b3[, r])
 
 Both layers may be 1x1 convolutions or matrix products with reshapes around them. Declines when
-the mean is not over all positions of each channel. A scaled value that several read keeps the
+the mean is not over all positions of each channel, or a layer is no 1x1 convolution. A scaled value that several read keeps the
 projection outside; so does whatever `conv_block` declines.
 """
 
@@ -52,7 +52,9 @@ def accept(match: Match, graph: Graph) -> SqueezeExcitationSpec | Decline:
         return Decline(f"the mean is over axes {axes}, want all positions", at=match["mean"])
     if match["gate"] not in _GATES:
         return Decline(f"the gate is {match['gate']}, want one of {_GATES}", at=match["mean"])
-    w1 = shape_of(match["w1"])
+    w1, w2 = shape_of(match["w1"]), shape_of(match["w2"])
+    if any(size != 1 for w in (w1, w2) for size in w[2:]):
+        return Decline(f"the layers have kernels {w1[2:]} and {w2[2:]}, want 1x1", at=match["mean"])
     return SqueezeExcitationSpec(
         dtype=str(match["x"].ty.dtype),
         x=x,

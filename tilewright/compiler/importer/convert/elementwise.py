@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from tvm import relax, tirx
 from tvm.ir import GenericConst
+from tvm.relax.frontend.onnx import onnx_frontend
 
 
 def clip(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
@@ -50,6 +53,25 @@ def _extremes(dtype: str) -> tuple[float, float] | tuple[int, int]:
         return -np.inf, np.inf
     limits = np.iinfo(dtype)
     return int(limits.min), int(limits.max)
+
+
+def extreme(operator: str) -> Callable:
+    """The converter of Max or Min: pairs, which patterns see as a ReLU or a clip.
+
+    TVM's own broadcasts all inputs, stacks them and reduces the stack.
+    """
+    pick = {"Max": relax.op.maximum, "Min": relax.op.minimum}[operator]
+
+    def convert(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+        if any(isinstance(value, relax.ShapeExpr) for value in inputs):
+            stock = getattr(onnx_frontend, operator).get_converter(opset)
+            return stock(bb, inputs, attrs, [{}, {}])
+        result = inputs[0]
+        for value in inputs[1:]:
+            result = bb.emit(pick(result, value))
+        return result
+
+    return convert
 
 
 def hard_sigmoid(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:

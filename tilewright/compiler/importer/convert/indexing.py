@@ -29,4 +29,5 @@ def gather(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> rel
     negative = bb.emit(relax.op.less(indices, relax.const(0, dtype)))
     from_end = bb.emit(relax.op.add(indices, relax.const(rows, dtype)))
     wrapped = bb.emit(relax.op.where(negative, from_end, indices))
-    return relax.op.take(table, wrapped, axis, mode="fast")
+    # An index past the table would read foreign memory: take the last row instead.
+    return relax.op.take(table, wrapped, axis, mode="clip")

@@ -25,6 +25,8 @@ OURS: dict[tuple[str, str], Converter] = {
     ("", "Clip"): elementwise.clip,
     ("", "Gather"): indexing.gather,
     ("", "HardSigmoid"): elementwise.hard_sigmoid,
+    ("", "Max"): elementwise.extreme("Max"),
+    ("", "Min"): elementwise.extreme("Min"),
 }
 
 # TVM's converters for ONNX Runtime's own operators.

@@ -1,0 +1,120 @@
+"""What fusion finds in the development models, and that it changes no result.
+
+    python -m benchmarks.fusion [NAME ...] [--zoo DIR]
+
+For each model: the groups found and their coverage; then the model compiled with all fusions
+and with none, both against ONNX Runtime; then each fusion alone on the two smallest models in
+which it fires. Nothing is timed. Writes results/fusion.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+import tilewright
+from benchmarks import machine
+from benchmarks.feeds import FEEDS
+from benchmarks.models import MODELS
+
+CLEAN_UPS = ("fold_constants", "fold_batch_norm", "fold_affine", "clean_up")
+NAMES = tuple(fusion.name for fusion in tilewright.DEFAULT_FUSIONS)
+
+
+def main() -> int:
+    """Run the models named on the command line, all of them by default."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(MODELS)}")
+    default = Path(os.environ.get("TILEWRIGHT_ZOO", "zoo"))
+    parser.add_argument("--zoo", type=Path, default=default, help="folder made by tools.zoo")
+    arguments = parser.parse_args()
+    names = arguments.names or list(MODELS)
+    paths = {name: arguments.zoo / "models" / f"{name}.onnx" for name in names}
+    rows = {}
+    for name, path in paths.items():
+        rows[name] = look(name, path)
+        print(f"{name}: {rows[name]['checks']}", file=sys.stderr)
+    alone = each_alone(rows, paths)
+    path = machine.write("fusion", {"models": rows, "alone": alone})
+    print_table(rows)
+    checks = [check for row in rows.values() for check in row["checks"].values()]
+    checks += [check for found in alone.values() for check in found.values()]
+    right = sum(check["passed"] for check in checks)
+    print(f"{right} of {len(checks)} comparisons right; raw figures in {path}")
+    return 0 if right == len(checks) else 1
+
+
+def look(name: str, path: Path) -> dict[str, Any]:
+    """Groups and coverage of a model, and its numbers with all fusions and with none."""
+    report = tilewright.analyze(path, shapes=MODELS[name])
+    keys = ("coverage", "operators_before", "operators_after", "traffic_reduction", "flops")
+    return {
+        **{key: report[key] for key in keys},
+        "groups": dict(Counter(group["fusion"] for group in report["groups"])),
+        "near_misses": len(report["near_misses"]),
+        "bytes_on_disk": path.stat().st_size,
+        "checks": {
+            "all": compare(name, path, tilewright.CompileOptions()),
+            "none": compare(name, path, tilewright.CompileOptions(disable=NAMES)),
+        },
+    }
+
+
+def each_alone(rows: dict[str, Any], paths: dict[str, Path]) -> dict[str, dict[str, Any]]:
+    """Each fusion without the others, on the two smallest models in which it fires."""
+    found: dict[str, dict[str, Any]] = {}
+    for fusion in NAMES:
+        firing = [name for name, row in rows.items() if fusion in row["groups"]]
+        smallest = sorted(firing, key=lambda name: rows[name]["bytes_on_disk"])[:2]
+        options = tilewright.CompileOptions(only=(*CLEAN_UPS, fusion))
+        found[fusion] = {name: compare(name, paths[name], options) for name in smallest}
+        print(f"{fusion} alone: {found[fusion]}", file=sys.stderr)
+    return found
+
+
+def compare(name: str, path: Path, options: tilewright.CompileOptions) -> dict[str, Any]:
+    """Compile with `options` and compare with ONNX Runtime; the error as share of the budget."""
+    inputs = []
+    with tempfile.TemporaryDirectory() as folder:
+        if name in FEEDS:
+            feed = Path(folder) / "feed.npz"
+            np.savez(feed, **FEEDS[name]())
+            inputs = [str(feed)]
+        try:
+            report = tilewright.verify(path, shapes=MODELS[name], options=options, inputs=inputs)
+        except tilewright.TilewrightError as error:
+            return {"passed": False, "error": str(error)}
+    return {"passed": report.passed, "budget_used": report.worst["used"]}
+
+
+def print_table(rows: dict[str, Any]) -> None:
+    """One line a model."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in ("model", "operators", "in groups", "FLOPs", "bytes", "traffic", "groups found"):
+        table.add_column(title)
+    for name, row in rows.items():
+        cover = row["coverage"]
+        table.add_row(
+            name,
+            f"{row['operators_before']} -> {row['operators_after']}",
+            f"{cover['operators']:.1%}",
+            f"{cover['flops']:.1%}",
+            f"{cover['bytes']:.1%}",
+            f"{-row['traffic_reduction']:+.1%}",
+            ", ".join(f"{count} {fusion}" for fusion, count in row["groups"].items()),
+        )
+    Console(width=170).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.net import Net, declined, groups, keeps_numbers
+from tests.passes.forms import FORMS
+
+
+def _gate(net: Net, x: str, form: str = "conv", act: str = "relu", gate: str = "sigmoid") -> str:
+    """The factor that the mean of 8 channels opens, one per channel."""
+    squeeze, opened = (list(FORMS[name].values())[-1] for name in (act, gate))
+    if form == "conv":
+        y = net.GlobalAveragePool(x)
+        y = squeeze(net, net.Conv(y, net.weight(2, 8, 1, 1), net.weight(2)))
+        return opened(net, net.Conv(y, net.weight(8, 2, 1, 1), net.weight(8)))
+    y = net.ReduceMean(x, axes=[2, 3], keepdims=0)
+    if form == "flatten":
+        y = net.Flatten(net.GlobalAveragePool(x))
+    y = squeeze(net, net.Gemm(y, net.weight(2, 8), net.weight(2), transB=1))
+    y = opened(net, net.Add(net.MatMul(y, net.weight(2, 8)), net.weight(8)))
+    return net.Reshape(y, net.ints(-1, 8, 1, 1))
+
+
+@pytest.mark.parametrize("order", ["x_first", "gate_first"])
+@pytest.mark.parametrize("form", ["conv", "linear", "flatten"])
+@pytest.mark.parametrize("functions", [("relu", "sigmoid"), ("silu", "sigmoid"),
+                                       ("relu", "hard_sigmoid"), ("hard_swish", "hard_sigmoid")])
+def test_fuses_each_form(functions, form, order, tmp_path):
+    net = Net(opset=14, x=(2, 8, 5, 5))
+    gate = _gate(net, "x", form, *functions)
+    y = net.Mul("x", gate) if order == "x_first" else net.Mul(gate, "x")
+    work = keeps_numbers(net.model(y), tmp_path)
+    assert groups(work) == ["squeeze_excitation"]
+    spec = work.fusions.groups[0].spec
+    assert (spec.x, spec.squeezed, spec.activation) == ((2, 8, 5, 5), 2, functions[0])
+    # Before a clip, the line of a hard sigmoid is folded into the convolution.
+    assert spec.gate in (functions[1], "clip") and spec.projection is None
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_fuses_the_projection(residual, tmp_path):
+    net = Net(x=(2, 8, 5, 5), r=(2, 4, 5, 5))
+    y = net.Conv(net.Mul("x", _gate(net, "x")), net.weight(4, 8, 1, 1))
+    y = net.BatchNormalization(y, *[net.weight(4, near=2) for _ in range(4)])
+    y = net.Add(y, "r") if residual else y
+    work = keeps_numbers(net.model(y), tmp_path)
+    assert groups(work) == ["squeeze_excitation"]
+    projection = work.fusions.groups[0].spec.projection
+    assert projection.epilogue == (("bias", "residual") if residual else ("bias",))
+
+
+def test_fuses_an_open_batch(tmp_path):
+    net = Net(x=("n", 8, 5, 5))
+    work = keeps_numbers(net.model(net.Mul("x", _gate(net, "x"))), tmp_path)
+    assert groups(work) == ["squeeze_excitation"]
+
+
+def test_a_scaled_value_with_two_readers_keeps_the_projection_outside(tmp_path):
+    net = Net(x=(2, 8, 5, 5))
+    scaled = net.Mul("x", _gate(net, "x"))
+    y = net.Conv(scaled, net.weight(8, 8, 1, 1))
+    work = keeps_numbers(net.model(net.Relu(net.Add(y, scaled))), tmp_path)
+    assert groups(work) == ["squeeze_excitation", "conv_block residual relu"]
+
+
+def test_declines_a_mean_over_some_positions(tmp_path):
+    net = Net(x=(2, 8, 5, 5))
+    y = net.ReduceMean("x", axes=[2])
+    y = net.Relu(net.Conv(y, net.weight(2, 8, 1, 1), net.weight(2)))
+    y = net.Sigmoid(net.Conv(y, net.weight(8, 2, 1, 1), net.weight(8)))
+    work = keeps_numbers(net.model(net.Mul("x", y)), tmp_path)
+    assert groups(work) == ["conv_block bias relu", "conv_block bias sigmoid"]
+    reason = "the mean is over axes [2], want all positions"
+    assert declined(work, "squeeze_excitation") == {reason}
+
+
+def test_declines_another_gate(tmp_path):
+    net = Net(x=(2, 8, 5, 5))
+    work = keeps_numbers(net.model(net.Mul("x", _gate(net, "x", gate="tanh"))), tmp_path)
+    assert "squeeze_excitation" not in " ".join(groups(work))
+    (reason,) = declined(work, "squeeze_excitation")
+    assert reason.startswith("the gate is tanh, want one of")
+
+
+def test_declines_layers_that_are_not_1x1(tmp_path):
+    net = Net(x=(2, 8, 5, 5))
+    y = net.GlobalAveragePool("x")
+    y = net.Relu(net.Conv(y, net.weight(2, 8, 3, 3), net.weight(2), pads=[1, 1, 1, 1]))
+    y = net.Sigmoid(net.Conv(y, net.weight(8, 2, 1, 1), net.weight(8)))
+    work = keeps_numbers(net.model(net.Mul("x", y)), tmp_path)
+    assert "squeeze_excitation" not in " ".join(groups(work))
+    reason = "the layers have kernels (3, 3) and (1, 1), want 1x1"
+    assert declined(work, "squeeze_excitation") == {reason}
+
+
+def test_declines_a_projection_that_conv_block_declines(tmp_path):
+    net = Net(x=(2, 8, 5, 5), w=(4, 8, 1, 1))
+    y = net.Conv(net.Mul("x", _gate(net, "x")), "w")
+    work = keeps_numbers(net.model(y), tmp_path)
+    assert groups(work) == ["squeeze_excitation"]
+    assert work.fusions.groups[0].spec.projection is None
+
+
+def test_scaling_another_tensor_is_no_squeeze_excitation(tmp_path):
+    net = Net(x=(2, 8, 5, 5), z=(2, 8, 5, 5))
+    work = keeps_numbers(net.model(net.Mul("z", _gate(net, "x"))), tmp_path)
+    assert "squeeze_excitation" not in " ".join(groups(work))
+
+
+@pytest.mark.parametrize("shared", ["globalaveragepool0", "relu2", "sigmoid4"])
+def test_leaves_shared_value_alone(shared, tmp_path):
+    net = Net(x=(2, 8, 5, 5))
+    gate = net.Sigmoid(
+        net.Conv(
+            net.Relu(net.Conv(net.GlobalAveragePool("x"), net.weight(2, 8, 1, 1))),
+            net.weight(8, 2, 1, 1),
+        )
+    )
+    work = keeps_numbers(net.model(net.Mul("x", gate), net.Neg(shared)), tmp_path)
+    assert "squeeze_excitation" not in " ".join(groups(work))
+    (reason,) = declined(work, "squeeze_excitation")
+    assert reason.startswith(f"n_{shared} has a second reader")
