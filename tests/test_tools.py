@@ -15,7 +15,7 @@ from tools.zoo import fetch
 from tools.zoo.catalog import MODELS
 from tools.zoo.errors import ZooError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def _recipes(module: str) -> set[str]:
