@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tilewright.cli import cli
+from tilewright.cli import cli, flags
 from tilewright.compiler import child
 from tilewright.errors import TilewrightError
 
@@ -39,7 +39,7 @@ def run_job_here(
 
 def command(*words: Any) -> int:
     """Exit code of `tilewright WORDS`; errors are raised."""
-    code = cli.main([str(word) for word in words], standalone_mode=False)
+    code = cli.main(flags.settle_json([str(word) for word in words]), standalone_mode=False)
     return code if isinstance(code, int) else 0
 
 

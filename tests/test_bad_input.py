@@ -98,6 +98,12 @@ def _sequence_input(proto: onnx.ModelProto) -> None:
     proto.graph.input.append(helper.make_value_info("many", kind))
 
 
+def _sequence_output(proto: onnx.ModelProto) -> None:
+    kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(1, (2, 32)))
+    proto.graph.node.append(helper.make_node("SequenceConstruct", ["y"], ["many"]))
+    proto.graph.output.append(helper.make_value_info("many", kind))
+
+
 def _sparse_weight(proto: onnx.ModelProto) -> None:
     values = helper.make_tensor("sparse", TensorProto.FLOAT, [1], [1.0])
     indices = helper.make_tensor("indices", TensorProto.INT64, [1], [3])
@@ -153,6 +159,11 @@ BAD_FILES = {
         _broken(_sequence_input),
         UnsupportedModel,
         ["input 'many'", "sequence", "expected: tensors"],
+    ),
+    "sequence_output": (
+        _broken(_sequence_output),
+        UnsupportedModel,
+        ["output 'many' is a sequence_type", "expected: tensors"],
     ),
     "sparse_weight": (_broken(_sparse_weight), UnsupportedModel, ["sparse initialisers"]),
     "recursive_function": (_broken(_recursive_function), ModelError, ["Again"]),
@@ -386,10 +397,17 @@ def test_a_bundle_does_not_replace_a_folder_of_something_else(model_file, tmp_pa
     assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "years of work"
 
 
-@pytest.mark.parametrize("flag", ["--json", "--html"])
+@pytest.mark.parametrize("flag", ["--json=", "--html="])
 def test_a_report_does_not_replace_a_model(flag, model_file, nothing_left):
     path = model_file(GOOD)
-    refused(OptionError, "inspect", flag, path, path, says=[f"{flag} ", "file that ends in"])
+    refused(OptionError, "inspect", f"{flag}{path}", path, says=[flag[:-1], "file that ends in"])
+    assert path.read_bytes() == GOOD
+
+
+def test_json_before_the_model_reads_the_model(model_file, nothing_left, capsys):
+    path = model_file(GOOD)
+    assert command("inspect", "--json", path) == 0
+    assert json.loads(capsys.readouterr().out)["nodes"] == 3
     assert path.read_bytes() == GOOD
 
 
@@ -589,7 +607,7 @@ X = np.zeros((2, 64), np.float32)
 BAD_ARRAYS = {
     "dtype": ((X.astype(np.float64),), ["'x' is float64", "float32", "array.astype('float32')"]),
     "integers": (([[1, 2]],), ["'x' is int64"]),
-    "shape": ((X[:, :63],), ["[2, 63]", "[2, 64]", "--shape"]),
+    "shape": ((X[:, :63],), ["[2, 63]", "[2, 64]", "hint: "]),
     "rank": ((X[None],), ["[1, 2, 64]"]),
     "no_rank": ((np.float32(1),), ["has shape []"]),
     "none": ((), ["0 inputs given", "x: float32[2, 64]"]),

@@ -130,7 +130,7 @@ def _has_code(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if _has_code(p)], ids=_name)
-def todo_every_module_has_its_test_module(path):
+def test_every_module_has_its_test_module(path):
     if _name(path) in NO_TEST_MODULE:
         assert not _test_of(path).exists(), "take it off NO_TEST_MODULE"
         return

@@ -171,6 +171,6 @@ def test_ctrl_c_ends_a_compilation_with_130_and_leaves_nothing(tmp_path, model_f
     finally:
         process.kill()
     assert process.returncode == 130, errors
-    assert out == "" and "interrupted; nothing was written" in errors
+    assert out == "" and "interrupted" in errors
     assert "Traceback" not in errors
     assert list(place.iterdir()) == []

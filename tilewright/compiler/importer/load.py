@@ -149,16 +149,16 @@ def _values(tensor: onnx.TensorProto, folder: Path) -> np.ndarray:
         ) from error
 
 
-def _check_inputs(model: OnnxModel) -> None:
-    """Refuse inputs that are valid and not for us, which onnx's checker calls invalid in part."""
-    for value in model.inputs():
+def _check_interface(model: OnnxModel) -> None:
+    """Refuse what is valid and not for us; onnx's checker calls some of it invalid."""
+    sides = [("input", model.inputs()), ("output", model.graph.output)]
+    for side, value in ((side, value) for side, values in sides for value in values):
         kind = value.type.WhichOneof("value")
-        if kind != "tensor_type":
+        if kind not in ("tensor_type", None):
             raise UnsupportedModel(
-                f"input {value.name!r} is a {kind or 'value of no type'}",
-                where=str(model.path),
-                expected="tensors",
+                f"{side} {value.name!r} is a {kind}", where=str(model.path), expected="tensors"
             )
+    for value in model.inputs():
         if not value.type.tensor_type.HasField("shape"):
             raise UnsupportedModel(
                 f"input {value.name!r} has no rank",
@@ -172,7 +172,7 @@ def _check_inputs(model: OnnxModel) -> None:
 
 
 def _check_graph(model: OnnxModel) -> None:
-    _check_inputs(model)
+    _check_interface(model)
     shown = model.with_weight_types()
     try:
         onnx.checker.check_model(shown)

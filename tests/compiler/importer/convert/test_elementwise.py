@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from tests import models
+from tests.compiling import compile_here, module_of, reference
+
+X = np.float32([[-4, -0.5, 0.25], [0.5, 3, 9]])
+
+
+def _clip(bounds, opset=17, dtype=np.float32):
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    if opset < 11:
+        node = helper.make_node("Clip", ["x"], ["y"], **bounds)
+        weights = {}
+    else:
+        names = [n if n in bounds else "" for n in ("low", "high")]
+        node = helper.make_node("Clip", ["x", *names], ["y"])
+        weights = {name: dtype(value) for name, value in bounds.items()}
+    return models.model(
+        [node],
+        [models.value("x", X.shape, kind)],
+        [models.value("y", X.shape, kind)],
+        weights,
+        opset=opset,
+    )
+
+
+@pytest.mark.parametrize("bounds", [{"low": 0, "high": 6}, {"low": -1}, {"high": 1}, {}], ids=str)
+def test_constant_bounds_become_one_clip(bounds, tmp_path):
+    proto = _clip(bounds)
+    assert "R.clip" in compile_here(proto, tmp_path, until="import").mod.script()
+    assert (module_of(proto, tmp_path)(X) == reference(proto, {"x": X})[0]).all()
+
+
+def test_bounds_as_attributes(tmp_path):
+    proto = _clip({"min": 0.0, "max": 6.0}, opset=6)
+    assert (module_of(proto, tmp_path)(X) == np.clip(X, 0, 6)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, np.uint8, np.float64])
+def test_other_types(dtype, tmp_path):
+    x = np.abs(X).astype(dtype)
+    y = module_of(_clip({"low": 1, "high": 3}, dtype=dtype), tmp_path)(x)
+    assert y.dtype == dtype and (y == np.clip(x, 1, 3)).all()
+
+
+@pytest.mark.parametrize("low, high", [(0, 6), (1, -1), (-np.inf, 2)])
+def test_bounds_given_at_run_time(low, high, tmp_path):
+    proto = models.model(
+        [helper.make_node("Clip", ["x", "low", "high"], ["y"])],
+        [models.value("x", X.shape), models.value("low", ()), models.value("high", ())],
+        [models.value("y", X.shape)],
+    )
+    given = {"x": X, "low": np.array(low, np.float32), "high": np.array(high, np.float32)}
+    assert (module_of(proto, tmp_path)(given) == reference(proto, given)[0]).all()
+
+
+@pytest.mark.parametrize("attrs", [{}, {"alpha": 1 / 6, "beta": 0.5}])
+def test_hard_sigmoid(attrs, tmp_path):
+    proto = models.unary("HardSigmoid", X.shape, **attrs)
+    np.testing.assert_allclose(
+        module_of(proto, tmp_path)(X), reference(proto, {"x": X})[0], rtol=1e-6, atol=1e-7
+    )

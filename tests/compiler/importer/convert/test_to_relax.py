@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from tests import models
+from tests.compiling import compile_here, module_of, reference
+from tilewright.compiler.importer.convert.to_relax import to_relax
+from tilewright.compiler.importer.load import load
+from tilewright.errors import UnsupportedModel
+
+
+def test_inputs_keep_their_order_and_number(model_file):
+    mod = to_relax(load(model_file(models.binary("Sub"))))
+    assert [str(p) for p in mod["main"].params] == ["a", "b"]
+
+
+def test_weights_are_constants_of_the_module(model_file):
+    mod = to_relax(load(model_file(models.linear())))
+    assert len(mod["main"].params) == 1 and "GenericConst" in mod.script()
+
+
+def test_a_refusal_names_the_node_and_its_inputs(tmp_path):
+    proto = models.model(
+        [helper.make_node("Reshape", ["x", "s"], ["y"], name="/head/Reshape")],
+        [models.value("x", (2, 3)), models.value("s", ("rank",), models.INT64)],
+        [models.value("y", (6,))],
+    )
+    with pytest.raises(UnsupportedModel, match="cannot be converted") as info:
+        compile_here(proto, tmp_path, until="import")
+    assert "/head/Reshape (Reshape)" in info.value.where and "x: R.Tensor" in info.value.where
+    assert "--shape" in info.value.hint
+
+
+def test_a_shape_as_result_beside_others(tmp_path):
+    nodes = [helper.make_node("Shape", ["x"], ["s"]), helper.make_node("Relu", ["x"], ["y"])]
+    proto = models.model(
+        nodes,
+        [models.value("x", ("n", 3))],
+        [models.value("s", (2,), models.INT64), models.value("y", ("n", 3))],
+    )
+    x = np.ones((5, 3), np.float32)
+    s, y = module_of(proto, tmp_path)(x)
+    assert s.tolist() == [5, 3] and s.dtype == np.int64 and (y == x).all()
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_choice_at_run_time(value, tmp_path):
+    def branch(name, op):
+        return helper.make_graph(
+            [helper.make_node(op, ["x"], [f"{name}_y"])],
+            name,
+            [],
+            [models.value(f"{name}_y", (2, 3))],
+        )
+
+    node = helper.make_node(
+        "If", ["c"], ["y"], then_branch=branch("yes", "Neg"), else_branch=branch("no", "Exp")
+    )
+    proto = models.model(
+        [node], [models.value("c", (), 9), models.value("x", (2, 3))], [models.value("y", (2, 3))]
+    )
+    given = {"c": np.array(value), "x": np.float32([[1, 2, 3], [4, 5, 6]])}
+    np.testing.assert_allclose(
+        module_of(proto, tmp_path)(given), reference(proto, given)[0], rtol=1e-5
+    )

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from onnx import helper
+
+from tests import models
+from tilewright.compiler.importer.graph import all_graphs, attribute, label, reads, subgraphs
+
+
+def _branch(name: str, read: str):
+    node = helper.make_node("Neg", [read], [f"{name}_y"])
+    return helper.make_graph([node], name, [], [models.value(f"{name}_y", (2,))])
+
+
+CHOICE = helper.make_node(
+    "If", ["c"], ["y"], then_branch=_branch("yes", "a"), else_branch=_branch("no", "b")
+)
+
+
+def test_finds_graphs_inside_nodes():
+    graph = helper.make_graph([CHOICE], "main", [], [])
+    assert [g.name for g in all_graphs(graph)] == ["main", "no", "yes"] or [
+        g.name for g in all_graphs(graph)
+    ] == ["main", "yes", "no"]
+    assert len(subgraphs(CHOICE)) == 2 and subgraphs(helper.make_node("Neg", ["a"], ["b"])) == []
+
+
+def test_a_node_reads_what_its_branches_take_from_outside():
+    assert reads(CHOICE) == {"c", "a", "b"}
+    assert reads(helper.make_node("Clip", ["x", "", "high"], ["y"])) == {"x", "high"}
+
+
+def test_a_label_names_node_and_operator():
+    make = helper.make_node
+    assert label(make("Relu", ["x"], ["y"], name="/a/Relu")) == "/a/Relu (Relu)"
+    assert label(make("Relu", ["x"], ["y"])) == "y (Relu)"
+    assert label(make("Gelu", ["x"], ["y"], domain="com.microsoft")) == "y (com.microsoft.Gelu)"
+    assert label(make("Relu", [], [], domain="ai.onnx")) == "(no name) (Relu)"
+
+
+def test_an_attribute_or_its_default():
+    node = helper.make_node("Gather", ["x", "i"], ["y"], axis=2)
+    assert attribute(node, "axis", 0) == 2 and attribute(node, "other", 7) == 7
