@@ -1,8 +1,8 @@
 """Write an ONNX model line by line, and look at what fusion makes of it.
 
-    net = Net(x=(1, 8, 6, 6))
-    y = net.Relu(net.Conv("x", net.weight(4, 8, 3, 3)))
-    assert groups(fused(net.model(y), tmp_path)) == ["conv_block relu"]
+net = Net(x=(1, 8, 6, 6))
+y = net.Relu(net.Conv("x", net.weight(4, 8, 3, 3)))
+assert groups(fused(net.model(y), tmp_path)) == ["conv_block relu"]
 """
 
 from __future__ import annotations

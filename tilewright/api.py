@@ -111,7 +111,7 @@ def verify(
                 expected="no --model and no --input",
                 hint=f"verify {subject / 'model.so'} takes both",
             )
-        _refuse_compile_flags(subject, target, shapes, options)
+        refuse_compile_flags(subject, target, shapes, options)
         manifest = read_bundle(subject)
         job = {"folder": str(subject), "threads": threads, "check": manifest["check"]}
         found = child.call(
@@ -125,7 +125,7 @@ def verify(
                 where=str(subject),
                 expected="--model MODEL.onnx, or a bundle, which carries golden outputs",
             )
-        _refuse_compile_flags(subject, target, shapes, options)
+        refuse_compile_flags(subject, target, shapes, options)
         library = subject
     else:
         check_runs_here(target, "a check runs the code")
@@ -178,7 +178,7 @@ def bench(
     subject = library_of(Path(subject))
     options = options or CompileOptions()
     if is_artifact(subject):
-        _refuse_compile_flags(subject, target, shapes, options)
+        refuse_compile_flags(subject, target, shapes, options)
         library = subject
     else:
         check_runs_here(target, "a measurement runs the code")
@@ -208,7 +208,7 @@ def check_runs_here(target: str | Target, why: str) -> None:
         )
 
 
-def _refuse_compile_flags(
+def refuse_compile_flags(
     subject: Path, target: str | Target, shapes: Shapes | None, options: CompileOptions
 ) -> None:
     """What is compiled already cannot be compiled otherwise: say so instead of ignoring it."""
@@ -303,6 +303,8 @@ def _check_step_names(options: CompileOptions, fusions: Sequence[Fusion] | None)
 
 def _as_file(model: str | Path | onnx.ModelProto, folder: Path) -> Path:
     if isinstance(model, str | Path):
+        if not Path(model).exists():
+            raise ModelError("there is no such file", where=str(model), expected="an .onnx file")
         return Path(model).resolve()
     path = folder / f"{model.graph.name or 'model'}.onnx".replace("/", "_")
     path.write_bytes(model.SerializeToString())

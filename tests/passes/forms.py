@@ -65,9 +65,7 @@ FORMS: dict[str, dict[str, Form]] = {
         "contrib": lambda n, x: n.FastGelu(x, domain=CONTRIB),
         "pow": lambda n, x: n.Mul(n.Mul(x, 0.5), _curve(n, x, n.Pow(x, 3.0))),
         "mul": lambda n, x: n.Mul(0.5, n.Mul(x, _curve(n, x, _cube(n, x)))),
-        "square": lambda n, x: n.Mul(
-            n.Mul(0.5, x), _curve(n, x, n.Mul(x, n.Pow(x, 2.0)))
-        ),
+        "square": lambda n, x: n.Mul(n.Mul(0.5, x), _curve(n, x, n.Mul(x, n.Pow(x, 2.0)))),
     },
     "silu": {
         "after": lambda n, x: n.Mul(x, n.Sigmoid(x)),

@@ -48,9 +48,7 @@ def test_fuses_every_form_into_what_it_follows_and_keeps_numbers(name, tmp_path)
     assert groups(work) == expected
 
 
-TWICE = [
-    (f"{name}-{kind}", form) for name, kind, form in every_form() if _reads_of_x(form) > 1
-]
+TWICE = [(f"{name}-{kind}", form) for name, kind, form in every_form() if _reads_of_x(form) > 1]
 
 
 @pytest.mark.parametrize("form", [f for _, f in TWICE], ids=[name for name, _ in TWICE])
@@ -89,6 +87,4 @@ def _largest(work) -> int:
 def test_stops_where_a_constant_is_another(form, tmp_path):
     net = _net()
     work = keeps_numbers(net.model(form(net, "x")), tmp_path)
-    assert not {"gelu", "hard_swish", "mish", "clip", "relu"} & set(
-        " ".join(groups(work)).split()
-    )
+    assert not {"gelu", "hard_swish", "mish", "clip", "relu"} & set(" ".join(groups(work)).split())

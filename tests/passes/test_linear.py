@@ -60,16 +60,18 @@ def test_declines_a_bias_per_row(tmp_path):
 
 def test_a_square_constant_is_a_residual(tmp_path):
     net = Net(x=(7, 8))
-    work = keeps_numbers(net.model(net.Add(net.MatMul("x", net.weight(8, 7)), net.weight(7, 7))),
-                         tmp_path)
+    work = keeps_numbers(
+        net.model(net.Add(net.MatMul("x", net.weight(8, 7)), net.weight(7, 7))), tmp_path
+    )
     assert groups(work) == ["linear residual"]
 
 
 @pytest.mark.parametrize("shape", [(5,), (7, 1), (1, 7, 5), (1,)])
 def test_declines_a_residual_that_broadcasts(shape, tmp_path):
     net = Net(x=(2, 7, 8), r=shape)
-    work = keeps_numbers(net.model(net.Relu(net.Add(net.MatMul("x", net.weight(8, 5)), "r"))),
-                         tmp_path)
+    work = keeps_numbers(
+        net.model(net.Relu(net.Add(net.MatMul("x", net.weight(8, 5)), "r"))), tmp_path
+    )
     assert groups(work) == ["linear"]
     assert declined(work, "linear") == {f"what is added has shape {shape}, want (2, 7, 5)"}
 

@@ -66,15 +66,19 @@ def test_fuses_a_group_norm_made_of_reshapes(tmp_path):
 def test_fuses_the_sum_before(kind, tmp_path):
     net = Net(x=(2, 5, 8), s=(2, 5, 8))
     if kind == "contrib":
-        parts = [net.weight(8, near=1), net.weight(8)]
+        parts = [net.weight(8, near=1), net.weight(8), net.weight(8)]
         y = net.SkipLayerNormalization("x", "s", *parts, domain=CONTRIB)
     else:
         total = net.Add("x", "s")
-        y = _layer(net, total) if kind == "written" else net.LayerNormalization(
-            total, net.weight(8)
+        y = (
+            _layer(net, total)
+            if kind == "written"
+            else net.LayerNormalization(total, net.weight(8))
         )
     work = keeps_numbers(net.model(y), tmp_path)
-    assert groups(work) == ["norm layer"] and work.fusions.groups[0].spec.skip
+    assert groups(work) == ["norm layer"]
+    # ONNX Runtime's operator adds a bias last: a sum with a constant.
+    assert work.fusions.groups[0].spec.skip == (kind != "contrib")
 
 
 def test_leaves_shared_value_alone(tmp_path):
@@ -91,8 +95,9 @@ def test_leaves_shared_values_of_a_written_norm_alone(inner, tmp_path):
     net = Net(x=(2, 5, 8))
     y = _layer(net, "x")
     work = keeps_numbers(net.model(y, net.Neg(net.made[inner - 1])), tmp_path)
-    assert groups(work) == []
-    assert any("has a second reader" in why for why in declined(work, "norm"))
+    # The centred value may be read by all: its RMS norm is a group without it.
+    assert groups(work) == (["norm rms"] if inner == 2 else [])
+    assert inner == 2 or any("has a second reader" in why for why in declined(work, "norm"))
 
 
 @pytest.mark.parametrize("other", [(8,), (2, 5, 8), (5, 8)], ids=str)
@@ -121,8 +126,8 @@ def test_declines_two_means_over_different_axes(tmp_path):
     centred = net.Sub("x", net.ReduceMean("x", axes=[1]))
     y = _over_deviation(net, centred, centred, "pow", "div")
     work = keeps_numbers(net.model(y), tmp_path)
-    assert "the two means are over different axes" in declined(work, "norm")
-    assert [g.spec.method for g in work.fusions.groups] == ["rms"], "of what is centred elsewhere"
+    # What is left is the RMS norm of a value that happens to be centred.
+    assert groups(work) == ["norm rms"] and len(work.fusions.groups[0].members) == 5
 
 
 def test_declines_an_epsilon_of_many_numbers(tmp_path):

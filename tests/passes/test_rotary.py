@@ -8,9 +8,7 @@ FAR = 2**63 - 1
 
 
 def _rotary(net: Net, cuts: tuple = ((0, 4), (4, FAR)), order: str = "plain") -> str:
-    first, second = (
-        net.Slice("x", net.ints(a), net.ints(b), net.ints(-1)) for a, b in cuts
-    )
+    first, second = (net.Slice("x", net.ints(a), net.ints(b), net.ints(-1)) for a, b in cuts)
     turned = net.Concat(net.Neg(second), first, axis=-1)
     if order == "plain":
         return net.Add(net.Mul("x", "cos"), net.Mul(turned, "sin"))

@@ -23,8 +23,15 @@ def _gate(net: Net, x: str, form: str = "conv", act: str = "relu", gate: str = "
 
 @pytest.mark.parametrize("order", ["x_first", "gate_first"])
 @pytest.mark.parametrize("form", ["conv", "linear", "flatten"])
-@pytest.mark.parametrize("functions", [("relu", "sigmoid"), ("silu", "sigmoid"),
-                                       ("relu", "hard_sigmoid"), ("hard_swish", "hard_sigmoid")])
+@pytest.mark.parametrize(
+    "functions",
+    [
+        ("relu", "sigmoid"),
+        ("silu", "sigmoid"),
+        ("relu", "hard_sigmoid"),
+        ("hard_swish", "hard_sigmoid"),
+    ],
+)
 def test_fuses_each_form(functions, form, order, tmp_path):
     net = Net(opset=14, x=(2, 8, 5, 5))
     gate = _gate(net, "x", form, *functions)
@@ -59,8 +66,16 @@ def test_a_scaled_value_with_two_readers_keeps_the_projection_outside(tmp_path):
     net = Net(x=(2, 8, 5, 5))
     scaled = net.Mul("x", _gate(net, "x"))
     y = net.Conv(scaled, net.weight(8, 8, 1, 1))
-    work = keeps_numbers(net.model(net.Relu(net.Add(y, scaled))), tmp_path)
-    assert groups(work) == ["squeeze_excitation", "conv_block residual relu"]
+    work = keeps_numbers(net.model(net.Relu(y), net.Neg(scaled)), tmp_path)
+    assert groups(work) == ["squeeze_excitation", "conv_block relu"]
+
+
+def test_a_scaled_value_that_is_the_projections_residual_stays_inside(tmp_path):
+    net = Net(x=(2, 8, 5, 5))
+    scaled = net.Mul("x", _gate(net, "x"))
+    y = net.Add(net.Conv(scaled, net.weight(8, 8, 1, 1)), scaled)
+    work = keeps_numbers(net.model(y), tmp_path)
+    assert groups(work) == ["squeeze_excitation"] and len(set(work.kernels)) == 1
 
 
 def test_declines_a_mean_over_some_positions(tmp_path):

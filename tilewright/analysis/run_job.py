@@ -23,10 +23,11 @@ def run_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     module = runtime.load(job["library"], job["threads"])
     emit("done", step="load", seconds=time.perf_counter() - start, note=str(module))
     given, _ = read_inputs(job["inputs"], module.manifest["inputs"])
+    names = ", ".join(module.manifest["dims"])
     if unknown := [name for name in job["dims"] if name not in module.manifest["dims"]]:
         raise OptionError(
             f"--dim names a dimension the model does not have: {unknown[0]!r}",
-            expected=f"one of: {', '.join(module.manifest['dims']) or '(it has none)'}",
+            expected=f"one of: {names}" if names else "no --dim: the library is static",
         )
     sizes = {**sizes_to_try(module.manifest["dims"])[0], **job["dims"]}
     inputs, _ = complete_inputs(module.manifest, given, sizes, job["seed"])

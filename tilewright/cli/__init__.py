@@ -55,7 +55,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
     help="Print the version and stop.",
 )
 def cli() -> None:
-    """Compile ONNX models to fast native libraries, with proof that the numbers are right.
+    """Compile ONNX models to native libraries, with proof that the numbers are right.
 
     Start with:  tilewright compile model.onnx -o model.so
     """

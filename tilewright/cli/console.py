@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -14,10 +15,14 @@ from tilewright.errors import TilewrightError
 
 EXIT_COULD_NOT_RUN = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+_terminated: list[int] = []
 
 
 def run(cli: click.Group) -> int:
     """Run the command line; every way it can end becomes an exit code and a message."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminate)
     try:
         result = cli.main(flags.settle_json(sys.argv[1:]), standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -29,11 +34,17 @@ def run(cli: click.Group) -> int:
         return EXIT_COULD_NOT_RUN
     except (KeyboardInterrupt, click.Abort):
         click.echo("\ninterrupted; no result was written", err=True)
-        return EXIT_INTERRUPTED
+        return EXIT_TERMINATED if _terminated else EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): that is no failure of ours.
         sys.stderr.close()
         return 0
+
+
+def _terminate(number: int, _frame: object) -> None:
+    """Unwind as for Ctrl-C, so that temporary files and child processes go too."""
+    _terminated.append(number)
+    raise KeyboardInterrupt
 
 
 class Progress:

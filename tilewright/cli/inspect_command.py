@@ -53,6 +53,7 @@ def command(
 
     subject = library_of(subject)
     if api.is_artifact(subject):
+        api.refuse_compile_flags(subject, target, shapes, options)
         report = _artifact(subject)
     else:
         report = _model(subject, target, shapes, options, max_nodes)

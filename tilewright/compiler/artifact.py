@@ -30,8 +30,8 @@ class Artifact:
     """
 
     library: Path
-    manifest: dict[str, Any]
-    check: dict[str, Any] | None = None
+    manifest: dict[str, Any] = field(repr=False)
+    check: dict[str, Any] | None = field(default=None, repr=False)
     unchecked: str | None = None
     golden: Path | None = None
     _folder: tempfile.TemporaryDirectory | None = field(default=None, repr=False)
@@ -82,6 +82,8 @@ def library_of(path: Path) -> Path:
 def check_bundle_folder(folder: Path) -> None:
     """Raise OutputError unless a bundle can be written to `folder`."""
     check_writable(folder)
+    if folder.exists() and not folder.is_dir():
+        raise OutputError("there is a file of this name", where=str(folder), expected="a folder")
     if folder.is_dir():
         _refuse_foreign_folder(folder)
 

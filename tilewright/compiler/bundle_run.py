@@ -8,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-import tilewright
+try:
+    import tilewright
+except ImportError:
+    sys.exit("this bundle needs the package tilewright: pip install tilewright")
 
 HERE = Path(__file__).resolve().parent
 

@@ -81,13 +81,13 @@ def _load(work: Work) -> str:
     work.model = load(work.path)
     work.bounds = shapes.apply(work.model, work.shapes, work.options.dims)
     work.nodes = len(work.model.graph.node)
-    size = sum(array.nbytes for array in work.model.weights.values())
-    return f"{work.nodes} nodes, opset {work.model.opset()}, {size / 1e6:.1f} MB of weights"
+    return f"{work.nodes} nodes, opset {work.model.opset()}"
 
 
 def _normalise(work: Work) -> str:
     done = normalise(work.model)
-    return f"{done.nodes_before} -> {done.nodes_after} nodes"
+    size = sum(array.nbytes for array in work.model.weights.values())
+    return f"{done.nodes_before} -> {done.nodes_after} nodes, {size / 1e6:.1f} MB of weights"
 
 
 def _import(work: Work) -> str:

@@ -71,6 +71,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"the file is damaged, or is no shared library: {error}",
             where=str(path),
             expected="a library written by `tilewright compile`",
+            hint="if this is a model, compile it first: tilewright compile FILE.onnx",
         ) from error
     if data is None:
         raise ArtifactError(

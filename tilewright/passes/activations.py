@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from tilewright.passes.pattern import Constant, Either, Number, Op, Pattern, Tagged, maybe
 
-
 _ONE = Constant(single=True)
 
 

@@ -13,8 +13,6 @@ def epilogue(y: Pattern) -> Pattern:
     """
     biased = Op("relax.add", y, Constant("bias"))
     residual = Any("residual")
-    summed = Either(
-        Op("relax.add", biased, residual), biased, Op("relax.add", y, residual), y
-    )
+    summed = Either(Op("relax.add", biased, residual), biased, Op("relax.add", y, residual), y)
     active = activation(summed)
     return Either(Op("relax.add", active, Any("late_residual")), active, summed)

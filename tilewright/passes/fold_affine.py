@@ -15,7 +15,7 @@ from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tilewright.passes.relax_constants import array_of, constant, is_constant
-from tilewright.passes.shapes import is_per_channel
+from tilewright.passes.shapes import is_per_channel, shape_of
 from tilewright.passes.uses import count_readers
 from tilewright.passes.weight_scale import is_foldable, scale_channels
 
@@ -91,10 +91,10 @@ def _channels(call: relax.Call) -> int:
 
 
 def _is_channelwise(factor: relax.Expr, call: relax.Call) -> bool:
-    rank = call.ty.ndim
-    if rank < 3 or not isinstance(call.ty.shape[1], tvm.tirx.IntImm):
+    shape = shape_of(call)
+    if shape is None or len(shape) < 3 or not isinstance(shape[1], int):
         return False
-    return is_per_channel(factor, 1, _channels(call), rank)
+    return is_per_channel(factor, 1, shape[1], len(shape))
 
 
 def _as(factor: np.ndarray, like: np.ndarray) -> np.ndarray:

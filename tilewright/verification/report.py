@@ -33,7 +33,12 @@ class VerifyReport:
         worst = self.worst
         place = f"output {worst['name']!r} at {worst['worst']}"
         if worst["problem"]:
-            return f"{place}: {worst['problem']}; {worst['ours']}, reference {worst['reference']}"
+            shown = [
+                "not finite" if worst[side] is None else f"{worst[side]:.9g}"
+                for side in ("ours", "reference")
+            ]
+            values = f"; {shown[0]}, reference {shown[1]}" if worst["worst"] else ""
+            return f"{place}: {worst['problem']}{values}"
         return (
             f"{place}: {worst['ours']:.9g}, reference {worst['reference']:.9g}; "
             f"off by {worst['error']:.2e} of the largest value, allowed {worst['budget']:.2e}"

@@ -10,7 +10,7 @@ import numpy as np
 from tilewright.compiler import runtime
 from tilewright.compiler.artifact import save_arrays
 from tilewright.compiler.child import Emit
-from tilewright.errors import ModelError
+from tilewright.errors import ModelError, OptionError
 from tilewright.verification.compare import compare
 from tilewright.verification.inputs import (
     bind_dimensions,
@@ -25,11 +25,14 @@ def verify_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Compare a library with ONNX Runtime on given or random inputs; a VerifyReport's dict."""
     emit("start", step="verify")
     module = runtime.load(job["library"], job["threads"])
-    model = _load_reference(job)
+    model = _load_reference(job, module)
     session = open_session(job["model"], module.threads)
     given, _ = read_inputs(job["inputs"], module.manifest["inputs"])
     runs = []
     for number, sizes in enumerate(sizes_to_try(module.manifest["dims"])):
+        if number:
+            emit("done", step="verify", seconds=None, note=_sizes_text(runs[-1]["dims"]))
+            emit("start", step="verify")
         inputs, dims = complete_inputs(module.manifest, given, sizes, job["seed"] + number)
         # Ours first: it says what is wrong with an input that does not fit.
         outputs = _as_tuple(module(inputs))
@@ -111,12 +114,30 @@ def open_session(path: str, threads: int) -> Any:
         ) from error
 
 
-def _load_reference(job: dict[str, Any]) -> Any:
+def _check_inputs(module: runtime.Module, model: Any) -> None:
+    """Raise OptionError when the reference is another model altogether."""
+    ours = [spec.name for spec in module.inputs]
+    theirs = [value.name for value in model.inputs()]
+    if ours != theirs:
+        raise OptionError(
+            f"the reference {model.path.name} has inputs {', '.join(theirs)}",
+            where=str(module.path),
+            expected=f"the model it was compiled from, {module.manifest['model']['file']}, "
+            f"with inputs {', '.join(ours)}",
+        )
+
+
+def _sizes_text(dims: dict[str, int]) -> str:
+    return ", ".join(f"{name}={size}" for name, size in dims.items())
+
+
+def _load_reference(job: dict[str, Any], module: runtime.Module) -> Any:
     from tilewright.compiler.importer import shapes
     from tilewright.compiler.importer.load import load
     from tilewright.compiler.importer.normalise import normalise
 
     model = load(job["model"])
+    _check_inputs(module, model)
     dims = {k: v if isinstance(v, int) else tuple(v) for k, v in job["dims"].items()}
     shapes.apply(model, job["shapes"], dims)
     normalise(model)
@@ -144,4 +165,5 @@ def _note(report: VerifyReport) -> str:
     if used is None:
         return "outside the error budget"
     share = f"{used:.0%} of it used" if used < 10 else f"{used:.0f} times as much"
+    share = "under 1% of it used" if used < 0.01 else share
     return f"{'within' if report.passed else 'outside'} the error budget ({share})"

@@ -33,6 +33,8 @@ OURS: dict[tuple[str, str], Converter] = {
 _TVM_CONTRIB = ("BiasGelu", "EmbedLayerNormalization", "FastGelu", "SkipLayerNormalization")
 # In TVM's map under this name stands the converter of com.microsoft::Attention.
 _TVM_MISNAMED = ("Attention",)
+# TVM lowers these to functions that live in Python: no library could call them.
+_NEED_PYTHON = ("NonZero", "Unique")
 _HANDLED_BY_IMPORTER = ("Constant", "If")
 
 
@@ -48,7 +50,7 @@ def is_supported(node: onnx.NodeProto) -> bool:
         return True
     if key[0] == "com.microsoft":
         return node.op_type in (*_TVM_CONTRIB, *_TVM_MISNAMED)
-    if key[0] != "" or node.op_type in (*_TVM_CONTRIB, *_TVM_MISNAMED):
+    if key[0] != "" or node.op_type in (*_TVM_CONTRIB, *_TVM_MISNAMED, *_NEED_PYTHON):
         return False
     return node.op_type in _HANDLED_BY_IMPORTER or node.op_type in onnx_frontend._get_convert_map()
 
@@ -70,7 +72,7 @@ def check_supported(model: OnnxModel) -> None:
             f"{count} operator{'s' if count > 1 else ''} cannot be compiled yet",
             where="\n    ".join(["nodes", *rows]),
             expected="operators listed in docs/operators.md",
-            hint="export with another opset or without these operators; or report the model",
+            hint="export the model without these operators, or report it",
         )
 
 

@@ -10,10 +10,12 @@ import onnx
 import tvm
 from tvm import relax
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
+from tvm.tirx import IntImm
 
 from tilewright.compiler.importer.convert import table
 from tilewright.compiler.importer.graph import label
 from tilewright.compiler.importer.model import OnnxModel
+from tilewright.compiler.importer.shapes import open_dimensions
 from tilewright.errors import TilewrightError, UnsupportedModel
 
 
@@ -37,6 +39,9 @@ def to_relax(model: OnnxModel) -> tuple[tvm.IRModule, dict[str, str]]:
             if isinstance(value, relax.Var) and value.name in origins:
                 origins[binding.var.name] = origins[value.name]
     return mod, origins
+
+
+_POOLS = ("MaxPool", "AveragePool", "LpPool")
 
 
 class _Importer(ONNXGraphImporter):
@@ -63,20 +68,38 @@ class _Importer(ONNXGraphImporter):
             try:
                 super()._construct_nodes(step)
                 self._name_results(node)
+                self._refuse_empty_pool(node)
             except TilewrightError:
                 raise
             except Exception as error:
                 raise UnsupportedModel(
                     f"the operator cannot be converted: {_first_line(error)}",
                     where=f"node {label(node)}, inputs {self._shown_inputs(node)}",
-                    hint="fix its shapes with --shape or --dim if they are open; "
-                    "otherwise please report the model",
+                    hint=self._hint(),
                 ) from error
         for value in graph.output:
             # TVM keeps the result of Shape as a shape; a caller wants a tensor.
             made = self._nodes.get(value.name)
             if made is not None and isinstance(made.ty, relax.ShapeType):
                 self._nodes[value.name] = self.bb.emit(relax.op.shape_to_tensor(made))
+
+    def _hint(self) -> str:
+        if names := open_dimensions(self._model):
+            return f"fix open dimensions: {' '.join(f'--dim {name}=SIZE' for name in names)}"
+        return "please report the model"
+
+    def _refuse_empty_pool(self, node: onnx.NodeProto) -> None:
+        """A window larger than what it slides over: runtimes disagree on what comes out."""
+        shape = getattr(self._nodes[node.output[0]].ty, "shape", None)
+        if node.op_type not in _POOLS or shape is None:
+            return
+        if any(isinstance(size, IntImm) and size.value < 1 for size in shape):
+            raise UnsupportedModel(
+                f"the pooling window is larger than its input, the result has shape {shape}",
+                where=f"node {label(node)}, inputs {self._shown_inputs(node)}",
+                expected="at least one whole window",
+                hint="give a larger input with --shape or --dim",
+            )
 
     def _name_results(self, node: onnx.NodeProto) -> None:
         """Bind each result to a variable that carries the node's name through the passes."""
