@@ -303,8 +303,6 @@ def _check_step_names(options: CompileOptions, fusions: Sequence[Fusion] | None)
 
 def _as_file(model: str | Path | onnx.ModelProto, folder: Path) -> Path:
     if isinstance(model, str | Path):
-        if not Path(model).exists():
-            raise ModelError("there is no such file", where=str(model), expected="an .onnx file")
         return Path(model).resolve()
     path = folder / f"{model.graph.name or 'model'}.onnx".replace("/", "_")
     path.write_bytes(model.SerializeToString())

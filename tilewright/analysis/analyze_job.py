@@ -18,11 +18,18 @@ def analyze_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
         work = work_of({**job, "folder": folder})
         facts = None
+        values: list[str] = []  # the variables there were before any was swallowed by a group
         for stage in pipeline.chosen_stages(work.options):
             emit("start", step=stage.name)
+            if stage.name in ("fuse", "legalize") and not values:
+                values = [
+                    binding.var.name
+                    for block in work.mod["main"].body.blocks
+                    for binding in block.bindings
+                ]
             stage.run(work)
             if stage.name == "normalise":
                 facts = collect(work.model.graph, work)
             if stage.name == LAST_STAGE:
                 break
-        return report(facts, work)
+        return report(facts, work, values)

@@ -1,8 +1,9 @@
 """What an ONNX node costs: floating-point operations, and the bytes it must move.
 
 A node reads each of its inputs once, weights included, and writes its outputs once. A product
-of reduction length K counts 2 K operations per element of the result; anything else counts one
-per element. Plumbing (views, casts of shapes) counts nothing: it moves no data when compiled.
+of reduction length K counts 2 K operations per element of the result; anything else one per
+element of its first input or of its result, whichever has more. Plumbing (views, casts of
+shapes) counts nothing: it moves no data when compiled.
 """
 
 from __future__ import annotations
@@ -69,10 +70,11 @@ def node_cost(
     sized = {name: sizes_of(shapes.get(name), dims) for name in [*reads(node), *node.output]}
     moved = sum(math.prod(s) * _itemsize(dtypes, name) for name, s in sized.items() if name)
     elements = sum(math.prod(sized[name]) for name in node.output if name)
-    length = reduction_length(node, sized)
     if node.op_type in _CONTRACTIONS:
-        return Cost(2.0 * length * elements, moved)
-    return Cost(float(length * elements), moved)
+        return Cost(2.0 * reduction_length(node, sized) * elements, moved)
+    # A reduction or a pool looks at each element it reads, anything else at each it writes.
+    given = math.prod(sized.get(node.input[0], ())) if node.input else 0
+    return Cost(float(max(elements, given)), moved)
 
 
 def sizes_of(shape: Shape | None, dims: dict[str, int]) -> list[int]:

@@ -57,12 +57,15 @@ def collect(model: onnx.GraphProto, work: Work) -> _Facts:
     return facts
 
 
-def report(facts: _Facts, work: Work) -> dict[str, Any]:
-    """The report of a work that has run to the stage `weights`."""
+def report(facts: _Facts, work: Work, values: list[str]) -> dict[str, Any]:
+    """The report of a work that has run to the stage `weights`.
+
+    `values` names the variables of `main` before fusion.
+    """
     called = set(work.kernels)
-    owner = _assign(facts, work, called)
+    owner = _assign(facts, work, called, values)
     groups = [_group(group, owner[group.function], work, facts) for group in work.fusions.groups]
-    fused = [g for g in groups if g["operators"] >= 2]
+    fused = [g for g in groups if g["operators"] >= 2 and g["kernel"] in called]
     counted = [node for node in facts.nodes.values() if node.counts]
     inside = {name for g in fused for name in g["nodes"]}
     covered = [node for node in counted if node.name in inside or node.gone]
@@ -106,7 +109,9 @@ def report(facts: _Facts, work: Work) -> dict[str, Any]:
     }
 
 
-def _assign(facts: _Facts, work: Work, called: set[str]) -> dict[str, list[_Node]]:
+def _assign(
+    facts: _Facts, work: Work, called: set[str], values: list[str]
+) -> dict[str, list[_Node]]:
     """The nodes of each group; nodes no kernel carries any more are marked gone."""
     owner: dict[str, list[_Node]] = {}
     for group in work.fusions.groups:
@@ -115,7 +120,7 @@ def _assign(facts: _Facts, work: Work, called: set[str]) -> dict[str, list[_Node
         owner[group.function] = nodes
         for node in nodes:
             node.group = group.function if group.kernel in called else None
-    alive = {work.origins.get(name) for name in work.values}
+    alive = {work.origins.get(name) for name in values}
     for node in facts.nodes.values():
         node.gone = node.name not in alive and node.group is None
     return owner

@@ -10,7 +10,7 @@ import click
 from tilewright.cli import flags
 from tilewright.cli.fusion_tables import add_comparison, add_fusions
 from tilewright.cli.report import Report, bytes_text
-from tilewright.errors import UnsupportedModel
+from tilewright.errors import OptionError, UnsupportedModel
 from tilewright.options import CompileOptions
 
 
@@ -54,6 +54,8 @@ def command(
     subject = library_of(subject)
     if api.is_artifact(subject):
         api.refuse_compile_flags(subject, target, shapes, options)
+        if compare is not None:
+            raise OptionError("--compare compares models", where=str(subject))
         report = _artifact(subject)
     else:
         report = _model(subject, target, shapes, options, max_nodes)
@@ -125,12 +127,12 @@ def _other(path: Path, target: str, options: CompileOptions) -> dict[str, Any]:
     import json
 
     from tilewright import api
-    from tilewright.errors import OptionError
 
     if path.suffix != ".json":
         return api.analyze(path, target, None, options)
     try:
-        return json.loads(path.read_text())["fusion"]
+        found = json.loads(path.read_text())
+        return found if "coverage" in found else found["fusion"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OptionError(
             f"--compare {path}: {error}", expected="a model, or a file of `inspect --json FILE`"

@@ -40,8 +40,8 @@ def page(
     title: str,
     tables: list[tuple[str, list[str], list[list[str]]]],
     lines: list[str],
-    drawing: str,
     version: str,
+    drawing: str = "",
 ) -> str:
     """The page's text: `tables` are (heading, column names, rows of cells); `drawing` is shown as
     it is.

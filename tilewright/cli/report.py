@@ -42,7 +42,7 @@ class Report:
         click.echo(text if json_to == "-" else self._text(), nl=json_to == "-")
 
     def _page(self) -> str:
-        return page(self.title, self.tables, self.lines, self.drawing, __version__)
+        return page(self.title, self.tables, self.lines, __version__, self.drawing)
 
     def _text(self) -> str:
         out = io.StringIO()

@@ -52,7 +52,6 @@ class Work:
     interface: dict[str, Any] = field(default_factory=dict)
     mod: tvm.IRModule | None = None
     origins: dict[str, str] = field(default_factory=dict)
-    values: list[str] = field(default_factory=list)
     fusions: FusionReport = field(default_factory=FusionReport)
     weights: WeightTable | None = None
     kernels: list[str] = field(default_factory=list)
@@ -114,8 +113,8 @@ def _passes(*passes: tvm.transform.Pass) -> Callable[[Work], str]:
 
 
 def _fuse(work: Work) -> str:
-    chosen = [f for f in work.fusion_list if _is_named(f.name, work.options)]
-    work.values = [b.var.name for block in work.mod["main"].body.blocks for b in block.bindings]
+    names = tuple(fusion.name for fusion in work.fusion_list)
+    chosen = [f for f in work.fusion_list if _is_named(f.name, work.options, names)]
     work.mod, work.fusions = fuse(work.mod, chosen)
     counts = Counter(group.fusion for group in work.fusions.groups)
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
@@ -212,6 +211,9 @@ STAGES: tuple[Stage, ...] = (
 )
 
 
+OPTIONAL_STAGES: tuple[str, ...] = tuple(stage.name for stage in STAGES if stage.optional)
+
+
 def chosen_stages(options: CompileOptions) -> list[Stage]:
     """The stages that `options` ask for, in order."""
     return [stage for stage in STAGES if _is_chosen(stage, options)]
@@ -220,12 +222,16 @@ def chosen_stages(options: CompileOptions) -> list[Stage]:
 def _is_chosen(stage: Stage, options: CompileOptions) -> bool:
     if options.opt_level < stage.level:
         return False
-    return not stage.optional or _is_named(stage.name, options)
+    return not stage.optional or _is_named(stage.name, options, OPTIONAL_STAGES)
 
 
-def _is_named(name: str, options: CompileOptions) -> bool:
-    """Whether --disable and --only leave the step or fusion `name` in."""
-    return name not in options.disable and (not options.only or name in options.only)
+def _is_named(name: str, options: CompileOptions, family: tuple[str, ...]) -> bool:
+    """Whether --disable and --only leave the stage or fusion `name` in.
+
+    --only with names of fusions limits the fusions and leaves the stages; and the other way.
+    """
+    limit = [chosen for chosen in options.only if chosen in family]
+    return name not in options.disable and (not limit or name in limit)
 
 
 def run(

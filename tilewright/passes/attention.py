@@ -5,7 +5,8 @@ After    y = attention(q, k, v, mask)
 
 The scale may be a multiplication or a division, on q, on k, on both, or on the scores; heads
 may be split off by reshape and transpose, or cut out of one projection; key and value heads may
-be shared (grouped query). A table of biases may be added before the mask. Declines when the softmax is not over the keys.
+be shared (grouped query). A table of biases may be added before the mask. Declines when the
+softmax is not over the keys.
 """
 
 from __future__ import annotations
@@ -44,12 +45,8 @@ def _transposed(x: Pattern) -> Pattern:
     flat = Op("relax.permute_dims", Op("relax.reshape", x))
     shared = Op("relax.reshape", _repeated(x, "repeated_keys"))
     grouped = Op("relax.permute_dims", shared)
-    return Either(
-        Op("relax.reshape", grouped),
-        Op("relax.reshape", flat),
-        grouped,
-        Op("relax.permute_dims", x),
-    )
+    whole = (Op("relax.reshape", grouped), Op("relax.reshape", flat))
+    return Either(*whole, grouped, flat, Op("relax.permute_dims", x))
 
 
 def pattern() -> Pattern:

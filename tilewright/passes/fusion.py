@@ -49,6 +49,8 @@ class Fusion:
     name: str
     pattern: Pattern
     accept: Callable[[Match, Graph], Spec | Decline]
+    # How many values a match must cover: an activation of one operator alone is no group.
+    at_least: int = 1
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def _first_match(
     miss = None
     for match in islice(fusion.pattern.match(root, graph), MAX_WAYS):
         covered = set(match.covered)
-        if root not in covered or covered & taken:
+        if root not in covered or covered & taken or len(covered) < fusion.at_least:
             continue
         verdict = _leak(match, root, readers) or fusion.accept(match, graph)
         if not isinstance(verdict, Decline):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tvm import relax
+import re
+
+from tvm import relax, tirx
 from tvm.tirx import IntImm
 
 from tilewright.ops.spec import Shape
@@ -13,7 +15,12 @@ def shape_of(expr: relax.Expr) -> Shape | None:
     shape = getattr(expr.ty, "shape", None)
     if shape is None or not isinstance(shape, relax.ShapeExpr):
         return None
-    return tuple(d.value if isinstance(d, IntImm) else str(d) for d in shape.values)
+    return tuple(d.value if isinstance(d, IntImm) else _text(d) for d in shape.values)
+
+
+def _text(size: tirx.Expr) -> str:
+    """A symbolic size without the types of its numbers: "n * 2", not "n * T.int64(2)"."""
+    return re.sub(r"T\.int\d+\((-?\d+)\)", r"\1", str(size))
 
 
 def is_per_channel(expr: relax.Expr, axis: int, size: int, rank: int) -> bool:

@@ -4,8 +4,8 @@ Before   y = x * sigmoid(conv1x1(act(conv1x1(mean(x)))));   z = conv(y, w3) + b3
 After    z = squeeze_excitation(x, w1, b1, w2, b2, w3, b3[, r])
 
 Both layers may be 1x1 convolutions or matrix products with reshapes around them. Declines when
-the mean is not over all positions of each channel, or a layer is no 1x1 convolution. A scaled value that several read keeps the
-projection outside; so does whatever `conv_block` declines.
+the mean is not over all positions of each channel, or a layer is no 1x1 convolution. A scaled
+value that several read keeps the projection outside; so does whatever `conv_block` declines.
 """
 
 from __future__ import annotations

@@ -19,13 +19,11 @@ def pattern() -> Pattern:
 
 
 def accept(match: Match, graph: Graph) -> ActivationSpec | Decline:
-    """An ActivationSpec; one operator alone is no group."""
-    if len(match.covered) == 1:
-        return Decline("one operator alone is no group", at=match["x"])
+    """An ActivationSpec."""
     shape = shape_of(match["x"])
     if shape is None:
         return Decline("the input's shape is not known", at=match["x"], mend="use --shape")
     return ActivationSpec(str(match["x"].ty.dtype), match["activation"], shape)
 
 
-ACTIVATION = Fusion("activation", pattern(), accept)
+ACTIVATION = Fusion("activation", pattern(), accept, at_least=2)

@@ -83,6 +83,10 @@ class _Importer(ONNXGraphImporter):
             if made is not None and isinstance(made.ty, relax.ShapeType):
                 self._nodes[value.name] = self.bb.emit(relax.op.shape_to_tensor(made))
 
+    @property
+    def _input_variables(self) -> set[str]:
+        return {value.name for value in self._inputs.values() if isinstance(value, relax.Var)}
+
     def _hint(self) -> str:
         if names := open_dimensions(self._model):
             return f"fix open dimensions: {' '.join(f'--dim {name}=SIZE' for name in names)}"
@@ -113,7 +117,24 @@ class _Importer(ONNXGraphImporter):
                 hint = re.sub(r"\W+", "_", node.name or output).strip("_")
                 named = self.bb.emit(value, hint)
                 self._nodes[output] = named
-                self.origins[named.name] = label(node)
+                value = named
+            self._claim(value, label(node))
+
+    def _claim(self, value: object, name: str) -> None:
+        """Note `name` as the origin of `value` and of what its converter bound on the way."""
+        if isinstance(value, relax.Var):
+            if value.name in self.origins or value.name in self._input_variables:
+                return
+            self.origins[value.name] = name
+            self._claim(self.bb.lookup_binding(value), name)
+        elif isinstance(value, relax.Call):
+            for argument in value.args:
+                self._claim(argument, name)
+        elif isinstance(value, relax.Tuple):
+            for field in value.fields:
+                self._claim(field, name)
+        elif isinstance(value, relax.TupleGetItem):
+            self._claim(value.tuple_value, name)
 
     def _convert_operator(self, op_name: str, inputs: list, attrs: dict, opset: int) -> relax.Expr:
         ours = table.OURS.get((table.domain_of(self._node), op_name))

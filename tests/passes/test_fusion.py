@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from tests.passes.graphs import module, run
+from tilewright.passes import fusion
+from tilewright.passes.fusion import Decline, Fusion, fuse
+from tilewright.passes.legalize import legalize
+from tilewright.passes.pattern import Any, Either, Op, Pattern
+
+X = (2, 4)
+op = relax.op
+
+
+@dataclass(frozen=True)
+class _Spec:
+    name: str = "spec"
+
+    def to_dict(self) -> dict:
+        return {"kind": self.name}
+
+
+def _fusion(name: str, pattern: Pattern, accept=None) -> Fusion:
+    return Fusion(name, pattern, accept or (lambda match, graph: _Spec(name)))
+
+
+EXP = Op("relax.exp", Any("x"), name="exp")
+TANH_EXP = Op("relax.tanh", EXP)
+LONG, SHORT = _fusion("long", TANH_EXP), _fusion("short", EXP)
+
+
+def _chain(bb, x):
+    return bb.emit(op.tanh(bb.emit(op.exp(x), "e")), "t")
+
+
+def _fused(build, *fusions: Fusion, **shapes):
+    mod, report = fuse(module(build, **(shapes or {"x": X})), fusions)
+    return mod, report, [(g.fusion, g.members) for g in report.groups]
+
+
+def test_the_first_in_the_list_wins():
+    assert _fused(_chain, LONG, SHORT)[2] == [("long", ("e", "gv"))]
+    assert _fused(_chain, SHORT, LONG)[2] == [("short", ("e",))]
+
+
+def test_later_values_first():
+    """Of three exponentials in a row, pairs are made from the end."""
+    pair = _fusion("pair", Op("relax.exp", Op("relax.exp", Any())))
+
+    def build(bb, x):
+        a = bb.emit(op.exp(x), "a")
+        b = bb.emit(op.exp(a), "b")
+        return bb.emit(op.exp(b), "c")
+
+    assert _fused(build, pair)[2] == [("pair", ("b", "gv"))]
+
+
+def test_a_value_belongs_to_one_group():
+    def build(bb, x):
+        e = bb.emit(op.exp(x), "e")
+        return bb.emit(op.add(bb.emit(op.tanh(e), "t"), bb.emit(op.sigmoid(e), "s")))
+
+    both = _fusion("both", Op("relax.add", Op("relax.tanh", EXP), Op("relax.sigmoid", EXP)))
+    one = _fusion("one", Either(TANH_EXP, EXP))
+    assert _fused(build, both, one)[2] == [("both", ("e", "t", "s", "gv"))]
+    assert _fused(build, one, both)[2] == [("one", ("e",))]
+
+
+def test_the_next_way_is_tried_when_one_is_declined():
+    def accept(match, graph):
+        return Decline("too long", at=match["exp"]) if len(match.covered) > 1 else _Spec()
+
+    picky = _fusion("picky", Either(Op("relax.tanh", EXP), Op("relax.tanh", Any("exp"))), accept)
+    assert _fused(_chain, picky)[2] == [("picky", ("gv",))]
+
+
+def test_a_second_reader_declines_with_its_name():
+    def build(bb, x):
+        e = bb.emit(op.exp(x), "e")
+        return bb.emit(op.add(bb.emit(op.tanh(e), "t"), bb.emit(op.sigmoid(e), "other")))
+
+    _, report, groups = _fused(build, LONG)
+    (miss,) = report.near_misses
+    assert groups == [] and (miss.fusion, miss.root, miss.at) == ("long", "t", "e")
+    assert miss.reason == "e has a second reader, other" and "compute it twice" in miss.mend
+
+
+def test_an_output_is_not_swallowed():
+    def build(bb, x):
+        e = bb.emit(op.exp(x), "e")
+        return relax.Tuple([bb.emit(op.tanh(e), "t"), e])
+
+    mod, report, groups = _fused(build, LONG)
+    assert groups == [] and report.near_misses[0].reason.startswith("e has a second reader")
+    assert len(mod.functions) == 1
+
+
+def test_near_misses_say_where_and_what_would_do():
+    no = _fusion("no", TANH_EXP, lambda m, g: Decline("not today", at=m["exp"], mend="tomorrow"))
+    _, report, _ = _fused(_chain, no)
+    (miss,) = report.near_misses
+    assert (miss.fusion, miss.root, miss.at) == ("no", "gv", "e")
+    assert (miss.reason, miss.mend) == ("not today", "tomorrow")
+
+
+def test_what_a_later_fusion_takes_is_no_miss():
+    no = _fusion("no", TANH_EXP, lambda m, g: Decline("not today", at=m["exp"]))
+    assert _fused(_chain, no, LONG)[1].near_misses == []
+    assert len(_fused(_chain, no, SHORT)[1].near_misses) == 1, "its root is still alone"
+
+
+def test_the_first_reason_is_kept():
+    def accept(match, graph):
+        return Decline(f"{len(match.covered)} values", at=match["exp"])
+
+    picky = _fusion("picky", Either(TANH_EXP, Op("relax.tanh", Any("exp"))), accept)
+    assert [m.reason for m in _fused(_chain, picky)[1].near_misses] == ["2 values"]
+
+
+def test_equal_groups_share_a_kernel_and_have_names_of_their_own():
+    def build(bb, x):
+        return bb.emit(op.tanh(bb.emit(op.exp(_chain(bb, x)))))
+
+    mod, report, _ = _fused(build, LONG)
+    assert [g.function for g in report.groups] == ["long_0", "long_1"]
+    assert [g.kernel for g in report.groups] == ["long_0", "long_0"]
+    assert {v.name_hint for v in mod.get_global_vars()} == {"main", "long_0"}
+
+
+def test_groups_come_in_the_order_of_the_graph():
+    def build(bb, x):
+        return bb.emit(op.tanh(bb.emit(op.exp(bb.emit(op.exp(x), "first")))))
+
+    _, report, groups = _fused(build, LONG, SHORT)
+    assert [name for name, _ in groups] == ["short", "long"]
+    assert [g.function for g in report.groups] == ["short_0", "long_1"]
+    assert report.groups[1].tensors == ((X, "float32"), (X, "float32"))
+
+
+def test_open_sizes_are_named_in_the_report():
+    n = tvm.tirx.Var("n", "int64")
+    mod, report, _ = _fused(_chain, LONG, x=(n, 4))
+    assert report.groups[0].tensors == ((("n", 4), "float32"),) * 2
+    x = np.ones((3, 4), np.float32)
+    np.testing.assert_allclose(run(legalize()(mod), x), np.tanh(np.exp(x)), rtol=1e-6)
+
+
+def test_only_so_many_ways_are_tried(monkeypatch):
+    tried = []
+
+    def accept(match, graph):
+        tried.append(match)
+        return Decline("no", at=match["x"])
+
+    many = _fusion("many", Either(*[EXP] * 50), accept)
+    monkeypatch.setattr(fusion, "MAX_WAYS", 7)
+    _fused(_chain, many)
+    assert len(tried) == 7
+
+
+def test_nothing_to_fuse_changes_nothing():
+    before = module(_chain, x=X)
+    after, report = fuse(before, ())
+    tvm.ir.assert_structural_equal(after, before)
+    assert report.groups == [] and report.near_misses == []
