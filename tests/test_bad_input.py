@@ -680,7 +680,9 @@ def test_refuses_the_input_flag(case, linear_library, here, tmp_path):
 
 
 def test_run_refuses_a_dimension_the_model_does_not_have(linear_library, nothing_left):
-    refused(OptionError, "run", linear_library, "--dim", "n=3", says=["'n'", "it has none"])
+    refused(
+        OptionError, "run", linear_library, "--dim", "n=3", says=["'n'", "the library is static"]
+    )
 
 
 def test_run_refuses_an_output_that_is_no_npz(linear_library, nothing_left):

@@ -182,13 +182,13 @@ def test_the_converters_of_other_domains_have_the_names_we_exclude(group):
     assert set(getattr(table, group)) <= set(onnx_frontend._get_convert_map())
 
 
-@pytest.mark.parametrize("ours", ["LOWERINGS", "_WEIGHT_OUT_AXIS", "_FOLDED"])
+@pytest.mark.parametrize("ours", ["LOWERINGS", "_CONVOLUTIONS", "_FOLDED"])
 def test_the_operators_in_our_tables_are_registered(ours):
     import tvm
 
-    from tilewright.passes import fold_batch_norm, fold_constants, legalize
+    from tilewright.passes import fold_constants, legalize, weight_scale
 
-    home = {"LOWERINGS": legalize, "_WEIGHT_OUT_AXIS": fold_batch_norm, "_FOLDED": fold_constants}
+    home = {"LOWERINGS": legalize, "_CONVOLUTIONS": weight_scale, "_FOLDED": fold_constants}
     for name in getattr(home[ours], ours):
         assert tvm.ir.Op.get(name).name == name
 

@@ -47,6 +47,6 @@ def test_an_integer_input_says_what_it_indexes(tmp_path):
 
 
 def test_counts_the_kernels(made):
-    assert sum(row["calls"] for row in made["kernels"]) >= 3
+    assert [row["name"] for row in made["kernels"]] == ["norm_0", "mlp_1"]
     calls = [row["calls"] for row in made["kernels"]]
     assert calls == sorted(calls, reverse=True)

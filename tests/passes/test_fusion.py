@@ -167,3 +167,11 @@ def test_nothing_to_fuse_changes_nothing():
     after, report = fuse(before, ())
     tvm.ir.assert_structural_equal(after, before)
     assert report.groups == [] and report.near_misses == []
+
+
+def test_a_group_of_fewer_values_is_left_alone():
+    """No group and no near miss: alone, the operator is for another fusion or for TVM."""
+    pair = Fusion("pair", Either(TANH_EXP, EXP), lambda match, graph: _Spec(), at_least=2)
+    assert _fused(_chain, pair)[2] == [("pair", ("e", "gv"))]
+    _, report, groups = _fused(lambda bb, x: bb.emit(op.exp(x)), pair)
+    assert groups == [] and report.near_misses == []

@@ -6,6 +6,7 @@ from onnx import helper
 
 from tests import models
 from tests.compiling import compile_here, module_of, reference
+from tests.net import Net, keeps_numbers
 
 X = np.float32([[-4, -0.5, 0.25], [0.5, 3, 9]])
 
@@ -64,3 +65,32 @@ def test_hard_sigmoid(attrs, tmp_path):
     np.testing.assert_allclose(
         module_of(proto, tmp_path)(X), reference(proto, {"x": X})[0], rtol=1e-6, atol=1e-7
     )
+
+
+@pytest.mark.parametrize("op", ["Max", "Min"])
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_the_extreme_of_several_is_one_kernel(op, count, tmp_path):
+    shapes = {"a": (2, 3, 4), "b": (3, 1), "c": (1,), "d": (2, 1, 4), "e": ()}
+    net = Net(**dict(list(shapes.items())[:count]))
+    work = keeps_numbers(net.model(net.add(op, *list(shapes)[:count])), tmp_path)
+    assert len(work.kernels) <= 1
+
+
+@pytest.mark.parametrize("op", ["Max", "Min"])
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.float64])
+def test_the_extreme_of_other_types(op, dtype, tmp_path):
+    net = Net()
+    for name in "ab":
+        net.input(name, (2, 3), helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+    keeps_numbers(net.model(net.add(op, "a", "b")), tmp_path)
+
+
+@pytest.mark.parametrize("op", ["Max", "Min"])
+def test_nan_wins_on_either_side(op, tmp_path):
+    edges = np.float32([[-np.inf, -2, -0.5, 0, 0.5, 2, np.inf, np.nan]])
+    net = Net(a=(1, 8), b=(1, 8))
+    proto = net.model(net.add(op, "a", "b"), net.add(op, "b", "a"), net.add(op, "a", 0.25))
+    given = {"a": edges, "b": edges[:, ::-1].copy()}
+    ours = module_of(proto, tmp_path)(given)
+    for y, expected in zip(ours, reference(proto, given), strict=True):
+        np.testing.assert_array_equal(y, expected)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests import models
+from tests.net import Net, fused, keeps_numbers
+from tests.passes.graphs import calls
+
+KINDS = {"int32": models.onnx.TensorProto.INT32, "int64": models.INT64}
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("dtype", KINDS)
+def test_negative_indices_count_from_the_end(dtype, axis, tmp_path):
+    net = Net()
+    net.input("ids", (2, 3), KINDS[dtype])
+    size = (5, 4, 6)[axis]
+    given = {"ids": np.array([[0, -1, size - 1], [1, -size, 2]], dtype)}
+    y = net.Gather(net.weight(5, 4, 6), "ids", axis=axis)
+    keeps_numbers(net.model(y), tmp_path, given=given)
+
+
+@pytest.mark.parametrize("index", [0, 3, -1, [2, -2], [[0], [-4]]], ids=str)
+def test_constant_indices_are_wrapped_at_compile_time(index, tmp_path):
+    net = Net(x=(2, 4, 3))
+    proto = net.model(net.Gather("x", net.const(index, np.int64), axis=1))
+    assert calls(fused(proto, tmp_path, disable=("embedding",)).mod) == ["relax.take"]
+    keeps_numbers(proto, tmp_path)
+
+
+def test_one_operator_per_look_up_needs_no_shape_at_run_time(tmp_path):
+    net = Net()
+    net.input("ids", (1, "n"))
+    work = fused(net.model(net.Gather(net.weight(7, 8), "ids")), tmp_path, disable=("embedding",))
+    assert calls(work.mod) == ["relax.less", "relax.add", "relax.where", "relax.take"]
+
+
+def test_an_open_axis_is_left_to_tvm(tmp_path):
+    net = Net(x=("n", 4))
+    y = net.Gather("x", net.const([0, 1], np.int64), axis=0)
+    keeps_numbers(net.model(y), tmp_path, dims={"n": (2, 6)})
+
+
+def test_a_constant_of_a_constant_is_folded(tmp_path):
+    net = Net(x=(3,))
+    y = net.Add("x", net.Gather(net.weight(5, 3), net.const(2, np.int64)))
+    keeps_numbers(net.model(y), tmp_path)
+
+
+def test_sizes_of_an_open_shape(tmp_path):
+    net = Net(x=("n", 4))
+    size = net.Unsqueeze(net.Gather(net.Shape("x"), net.const(0, np.int64)), net.ints(0))
+    y = net.Reshape("x", net.Concat(size, net.ints(2, 2), axis=0))
+    keeps_numbers(net.model(y), tmp_path)

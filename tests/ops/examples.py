@@ -1,0 +1,50 @@
+"""One valid spec of each kind."""
+
+from __future__ import annotations
+
+from tilewright import ops
+
+CONV = ops.ConvSpec(
+    "float32",
+    x=("n", 4, 8, 8),
+    w=(8, 4, 3, 3),
+    strides=(1, 1),
+    padding=(1, 1, 1, 1),
+    dilation=(1, 1),
+    epilogue=("bias", "relu"),
+)
+GEMM = ops.GemmSpec("float32", batch=(2,), m="n", n=8, k=4, constant_weights=True)
+ATTENTION = ops.AttentionSpec(
+    "float32",
+    batch="n",
+    heads=8,
+    kv_heads=2,
+    queries=5,
+    keys=7,
+    head_size=16,
+    value_size=16,
+    mask=True,
+    guarded=False,
+)
+MLP = ops.MlpSpec("float32", x=(2, 5, 8), hidden=32, out=8, activation="gelu", gated=False)
+NORM = ops.NormSpec("float32", method="rms", x=(2, 5, 8), axes=(2,), epsilon=1e-5)
+ROTARY = ops.RotarySpec("float32", x=(1, 4, "s", 8))
+EMBEDDING = ops.EmbeddingSpec("float32", tables=((9, 8),), ids=(1, 5), position=True, norm=True)
+ACTIVATION = ops.ActivationSpec("float32", function="silu", x=(2, 5))
+SOFTMAX = ops.SoftmaxSpec("float32", x=(2, 5), axis=1)
+SQUEEZE = ops.SqueezeExcitationSpec(
+    "float32", x=(1, 8, 4, 4), squeezed=2, activation="relu", gate="sigmoid", projection=CONV
+)
+
+EXAMPLES = (
+    CONV,
+    GEMM,
+    ATTENTION,
+    MLP,
+    NORM,
+    ROTARY,
+    EMBEDDING,
+    ACTIVATION,
+    SOFTMAX,
+    SQUEEZE,
+)
