@@ -27,7 +27,6 @@ from benchmarks import machine
 from benchmarks.feeds import FEEDS
 from benchmarks.models import MODELS
 
-CLEAN_UPS = ("fold_constants", "fold_batch_norm", "fold_affine", "clean_up")
 NAMES = tuple(fusion.name for fusion in tilewright.DEFAULT_FUSIONS)
 
 
@@ -76,7 +75,7 @@ def each_alone(rows: dict[str, Any], paths: dict[str, Path]) -> dict[str, dict[s
     for fusion in NAMES:
         firing = [name for name, row in rows.items() if fusion in row["groups"]]
         smallest = sorted(firing, key=lambda name: rows[name]["bytes_on_disk"])[:2]
-        options = tilewright.CompileOptions(only=(*CLEAN_UPS, fusion))
+        options = tilewright.CompileOptions(only=(fusion,))
         found[fusion] = {name: compare(name, paths[name], options) for name in smallest}
         print(f"{fusion} alone: {found[fusion]}", file=sys.stderr)
     return found
