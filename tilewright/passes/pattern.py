@@ -11,6 +11,7 @@ everywhere in a pattern.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -67,12 +68,12 @@ class Graph:
         return var, expr
 
 
-class Pattern:
+class Pattern(ABC):
     """Something to look for; `find` yields every way in which it matches `expr`."""
 
+    @abstractmethod
     def find(self, expr: relax.Expr, graph: Graph, match: Match) -> Iterator[Match]:
         """Every extension of `match` in which this pattern stands at `expr`."""
-        raise NotImplementedError
 
     def match(self, expr: relax.Expr, graph: Graph) -> Iterator[Match]:
         """Every way in which this pattern stands at `expr`."""
