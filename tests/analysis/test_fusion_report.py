@@ -81,7 +81,7 @@ def test_a_folded_batch_norm_is_covered(analysed):
 def test_leftovers_and_near_misses_say_why(analysed):
     net = Net(x=(1, 4, 5, 5), w=(4, 4, 3, 3))
     report = analysed(net, net.Relu(net.Conv("x", "w")))
-    (miss,) = [m for m in report["near_misses"] if m["at"] == "n_conv0 (Conv)"]
+    (miss,) = [m for m in report["near_misses"] if m["root"] == "n_conv0 (Conv)"]
     assert miss["fusion"] == "conv_block"
     assert miss["reason"] == "the weights are computed at run time"
     reasons = {left["operator"]: left["reason"] for left in report["leftovers"]}
@@ -120,3 +120,36 @@ def test_compute_bound_above_the_ridge(analysed):
     report = analysed(net, net.Relu(net.MatMul("x", net.weight(512, 512))))
     (group,) = report["groups"]
     assert group["bound"] == "compute" and group["intensity_after"] >= report["ridge"]
+
+
+def test_a_size_computed_from_open_sizes_counts(analysed):
+    def saved(rows):
+        net = Net(x=("n", 8))
+        twice = net.Concat("x", "x", axis=0)
+        report = analysed(
+            net, net.Relu(net.Neg(net.MatMul(twice, net.weight(8, 16)))), dims={"n": rows}
+        )
+        return next(g for g in report["groups"] if g["fusion"] == "linear")["bytes_after"]
+
+    assert saved(100) - saved(50) == 4 * (2 * 50 * 8 + 2 * 50 * 16)
+
+
+def test_a_miss_that_another_fusion_took_says_so(analysed):
+    net = Net(x=(1, 8, 4, 4))
+    squeezed = net.Relu(net.Conv(net.GlobalAveragePool("x"), net.weight(4, 8, 1, 1)))
+    gate = net.Tanh(net.Conv(squeezed, net.weight(8, 4, 1, 1)))
+    report = analysed(net, net.Conv(net.Mul("x", gate), net.weight(8, 8, 1, 1)))
+    misses = [m for m in report["near_misses"] if m["fusion"] == "squeeze_excitation"]
+    assert "conv_block" in {miss["taken_by"] for miss in misses}
+    assert all(miss["reason"].startswith("the gate is tanh") for miss in misses)
+
+
+def test_equal_layers_are_shown_as_blocks(analysed):
+    net = Net(x=(4, 8))
+    y = "x"
+    for _ in range(3):
+        y = net.Add(y, net.MatMul(net.Relu(net.MatMul(y, net.weight(8, 16))), net.weight(16, 8)))
+        y = net.Relu(net.MatMul(y, net.weight(8, 8)))
+    (block,) = analysed(net, y)["blocks"]
+    assert (block["count"], block["of"]) == (3, ["mlp", "linear"])
+    assert block["first"].endswith("(MatMul)") and block["last"].endswith("(Relu)")

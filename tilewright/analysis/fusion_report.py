@@ -15,8 +15,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+from tvm import relax, tirx
+from tvm.sym import Analyzer
 
-from tilewright.analysis.cost import Cost, is_operator, node_cost, silu_halves, sizes_of
+from tilewright.analysis.blocks import runs_of
+from tilewright.analysis.cost import Cost, is_operator, node_cost, silu_halves
 from tilewright.compiler.importer.graph import label
 from tilewright.compiler.importer.normalise.fold import Shape, infer_shapes
 from tilewright.compiler.pipeline import Work
@@ -93,6 +96,7 @@ def report(facts: _Facts, work: Work, values: list[str]) -> dict[str, Any]:
             "bytes": _share(in_groups.bytes, total.bytes),
         },
         "groups": groups,
+        "blocks": _blocks(facts, fused, leftovers),
         "patterns": _patterns(fused),
         "leftovers": [
             {"node": n.name, "operator": n.operator, "reason": _why(n, work)} for n in leftovers
@@ -100,9 +104,11 @@ def report(facts: _Facts, work: Work, values: list[str]) -> dict[str, Any]:
         "near_misses": [
             {
                 "fusion": miss.fusion,
-                "at": work.origins.get(miss.root, miss.root),
+                "root": work.origins.get(miss.root, miss.root),
+                "at": work.origins.get(miss.at, miss.at),
                 "reason": miss.reason,
                 "mend": miss.mend,
+                "taken_by": miss.taken_by,
             }
             for miss in work.fusions.near_misses
         ],
@@ -148,12 +154,41 @@ def _group(group: Group, nodes: list[_Node], work: Work, facts: _Facts) -> dict[
 
 def _tensor_bytes(group: Group, dims: dict[str, int]) -> float:
     """What the group reads and writes: its arguments and its result, once each."""
-    return float(
-        sum(
-            math.prod(sizes_of(shape, dims)) * np.dtype(dtype).itemsize
-            for shape, dtype in group.tensors
-        )
-    )
+    return float(sum(_bytes_of(kind, dims) for kind in group.tensors))
+
+
+def _bytes_of(kind: relax.TensorType, dims: dict[str, int]) -> int:
+    """Bytes of a tensor; sizes that are computed from open dimensions are worked out."""
+    if not isinstance(kind.shape, relax.ShapeExpr):
+        return 0
+    analyzer = Analyzer()
+    for size in kind.shape.values:
+        for var in tirx.analysis.undefined_vars(size):
+            analyzer.bind(var, tirx.IntImm("int64", dims.get(var.name, 1)), allow_override=True)
+    sizes = [analyzer.simplify(size) for size in kind.shape.values]
+    return math.prod(int(size) for size in sizes) * np.dtype(str(kind.dtype)).itemsize
+
+
+def _blocks(
+    facts: _Facts, fused: list[dict[str, Any]], leftovers: list[_Node]
+) -> list[dict[str, Any]]:
+    """Runs of equal blocks among the groups that count and the operators that stand alone."""
+    places = {name: place for place, name in enumerate(facts.nodes)}
+    items = [
+        (max(map(places.get, group["nodes"]), default=0), group["kernel"], group["fusion"], group)
+        for group in fused
+    ]
+    items += [(places[n.name], n.operator, n.operator, {"nodes": [n.name]}) for n in leftovers]
+    items.sort(key=lambda item: item[0])
+    return [
+        {
+            "count": run.count,
+            "of": [shown for _, _, shown, _ in items[run.start : run.start + run.length]],
+            "first": items[run.start][3]["nodes"][0],
+            "last": items[run.stop - 1][3]["nodes"][-1],
+        }
+        for run in runs_of([key for _, key, _, _ in items])
+    ]
 
 
 def _patterns(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -54,12 +54,22 @@ def add_fusions(report: Report, fusion: dict[str, Any], max_nodes: int) -> None:
             for group in fusion["groups"]
         ],
     )
+    if fusion["blocks"]:
+        rows = [
+            [f"{block['count']} times", ", ".join(block["of"]), block["first"], block["last"]]
+            for block in fusion["blocks"]
+        ]
+        report.table("equal blocks", ["", "of", "from", "to"], rows)
     if fusion["leftovers"]:
         rows = [[left["node"], left["reason"]] for left in fusion["leftovers"]]
         report.table("operators that stand alone", ["operator", "why"], rows)
     if fusion["near_misses"]:
-        rows = [[m["at"], m["fusion"], m["reason"], m["mend"] or ""] for m in fusion["near_misses"]]
-        report.table("near misses", ["at", "pattern", "why not", "what would do"], rows)
+        rows = [
+            [m["at"], m["fusion"], m["reason"], m["mend"] or "", m["taken_by"] or ""]
+            for m in fusion["near_misses"]
+        ]
+        titles = ["at", "pattern", "why not", "what would do", "taken by"]
+        report.table("near misses", titles, rows)
     if max_nodes:
         report.drawing = draw(fusion, max_nodes)
 

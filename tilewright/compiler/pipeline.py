@@ -115,7 +115,7 @@ def _passes(*passes: tvm.transform.Pass) -> Callable[[Work], str]:
 def _fuse(work: Work) -> str:
     names = tuple(fusion.name for fusion in work.fusion_list)
     chosen = [f for f in work.fusion_list if _is_named(f.name, work.options, names)]
-    work.mod, work.fusions = fuse(work.mod, chosen)
+    work.mod, work.fusions = fuse(work.mod, chosen, lambda name: work.origins.get(name, name))
     counts = Counter(group.fusion for group in work.fusions.groups)
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
 

@@ -9,17 +9,16 @@ of kernels. Safety is shared: a value that something outside the group reads is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Protocol
 
 import tvm
 from tvm import relax
+from tvm.ir import Expr
 
-from tilewright.ops.spec import Shape
 from tilewright.passes.outline import outline
 from tilewright.passes.pattern import Graph, Match, Pattern
-from tilewright.passes.shapes import shape_of
 from tilewright.passes.uses import readers_of
 
 # Ways in which one pattern may match at one value before we stop looking.
@@ -58,7 +57,8 @@ class Group:
     """A match that was fused.
 
     `function` is its own name, `kernel` that of the function it shares with equal groups,
-    `members` the values inside in order, `tensors` shape and dtype of each argument and result.
+    `members` the values inside in order, `tensors` the types of the arguments and of the result,
+    `roles` what the pattern calls each argument (None for one it has no name for).
     """
 
     fusion: str
@@ -66,18 +66,24 @@ class Group:
     kernel: str
     spec: Spec
     members: tuple[str, ...]
-    tensors: tuple[tuple[Shape, str], ...]
+    tensors: tuple[relax.TensorType, ...]
+    roles: tuple[str | None, ...]
 
 
 @dataclass(frozen=True)
 class NearMiss:
-    """A match that was declined: where, why, and what would make it match."""
+    """A match that was declined: where, why, and what would make it match.
+
+    `root` is the last value of the match, `at` the one at fault, `taken_by` the fusion that has
+    taken the root instead.
+    """
 
     fusion: str
     root: str
     reason: str
     at: str
     mend: str | None
+    taken_by: str | None = None
 
 
 @dataclass
@@ -96,8 +102,10 @@ class _Chosen:
     root: relax.Var
 
 
-def fuse(mod: tvm.IRModule, fusions: Sequence[Fusion]) -> tuple[tvm.IRModule, FusionReport]:
-    """Apply `fusions` in order to `main`."""
+def fuse(
+    mod: tvm.IRModule, fusions: Sequence[Fusion], shown: Callable[[str], str] = str
+) -> tuple[tvm.IRModule, FusionReport]:
+    """Apply `fusions` in order to `main`; reasons call a variable what `shown` makes of it."""
     main = mod["main"]
     graph = Graph(main)
     readers = readers_of(main)
@@ -109,13 +117,13 @@ def fuse(mod: tvm.IRModule, fusions: Sequence[Fusion]) -> tuple[tvm.IRModule, Fu
         for root in reversed(order):
             if root in taken:
                 continue
-            found = _first_match(fusion, root, graph, readers, taken)
+            found = _first_match(fusion, root, graph, readers, taken, shown)
             if isinstance(found, _Chosen):
                 chosen.append(found)
                 taken |= set(found.match.covered)
             elif found is not None:
                 report.near_misses.append(found)
-    fused_or_not = {miss.root for miss in report.near_misses}
+    takers: dict[str, str] = {}
     places = {var: n for n, var in enumerate(order)}
     chosen.sort(key=lambda c: places[c.root])
     for number, choice in enumerate(chosen):
@@ -123,11 +131,13 @@ def fuse(mod: tvm.IRModule, fusions: Sequence[Fusion]) -> tuple[tvm.IRModule, Fu
         members = sorted(choice.match.covered, key=places.__getitem__)
         mod, kernel, arguments = outline(mod, name, members, choice.spec.to_dict())
         names = tuple(var.name for var in members)
-        tensors = tuple((shape_of(t) or (), str(t.ty.dtype)) for t in (*arguments, choice.root))
-        report.groups.append(Group(choice.fusion.name, name, kernel, choice.spec, names, tensors))
-        fused_or_not -= set(names)
-    # A value that one fusion declined and a later one took is no miss.
-    report.near_misses = [m for m in report.near_misses if m.root in fused_or_not]
+        tensors = tuple(t.ty for t in (*arguments, choice.root))
+        roles = tuple(_role(argument, choice.match, graph) for argument in arguments)
+        report.groups.append(
+            Group(choice.fusion.name, name, kernel, choice.spec, names, tensors, roles)
+        )
+        takers |= dict.fromkeys(names, choice.fusion.name)
+    report.near_misses = [replace(m, taken_by=takers.get(m.root)) for m in report.near_misses]
     return relax.transform.Normalize()(mod), report
 
 
@@ -137,13 +147,14 @@ def _first_match(
     graph: Graph,
     readers: dict[relax.Var, set],
     taken: set[relax.Var],
+    shown: Callable[[str], str],
 ) -> _Chosen | NearMiss | None:
     miss = None
     for match in islice(fusion.pattern.match(root, graph), MAX_WAYS):
         covered = set(match.covered)
         if root not in covered or covered & taken or len(covered) < fusion.at_least:
             continue
-        verdict = _leak(match, root, readers) or fusion.accept(match, graph)
+        verdict = _leak(match, root, readers, shown) or fusion.accept(match, graph)
         if not isinstance(verdict, Decline):
             return _Chosen(fusion, match, verdict, root)
         at = verdict.at.name if isinstance(verdict.at, relax.Var) else root.name
@@ -151,19 +162,31 @@ def _first_match(
     return miss
 
 
-def _leak(match: Match, root: relax.Var, readers: dict[relax.Var, set]) -> Decline | None:
+def _leak(
+    match: Match, root: relax.Var, readers: dict[relax.Var, set], shown: Callable[[str], str]
+) -> Decline | None:
     covered = set(match.covered)
     for var in match.covered:
         if var.same_as(root):
             continue
         if outside := readers[var] - covered:
-            shown = min(
-                reader.name if isinstance(reader, relax.Var) else "the model's outputs"
+            reader = min(
+                shown(reader.name) if isinstance(reader, relax.Var) else "the model's outputs"
                 for reader in outside
             )
             return Decline(
-                f"{var.name} has a second reader, {shown}",
+                f"{shown(var.name)} has a second reader, {reader}",
                 at=var,
                 mend="compute it twice, or read the fused result instead",
             )
     return None
+
+
+def _role(argument: relax.Expr, match: Match, graph: Graph) -> str | None:
+    """The name under which the pattern found `argument`."""
+    same = (n for n, v in match.values.items() if isinstance(v, Expr) and _is(v, argument, graph))
+    return next(same, None)
+
+
+def _is(value: Expr, argument: relax.Expr, graph: Graph) -> bool:
+    return value.same_as(argument) or graph.bound(value)[1].same_as(argument)
