@@ -1,0 +1,136 @@
+"""The register tile: a few rows by a few vectors of results, held in registers while k runs.
+
+    acc[rows, columns] = 0
+    for j in range(runs): for k in range(length):
+        acc[r, :] += a[r, j, k] * b[j, k, :]
+    store(acc)
+
+Every convolution and matrix product ends here; they differ in where a row of `a` begins and in
+what the store does. Source of the shape: Goto and van de Geijn 2008, "Anatomy of
+High-Performance Matrix Multiplication", section 6; the sizes follow from the register file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tvm import tirx
+from tvm.tirx import Stmt
+
+from tilewright.targets.rules.tir import Flat, Index, bind, index, local, loop, number, pieces, seq
+from tilewright.targets.target import Target
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What is summed over: `runs` stretches of `length` elements that lie side by side.
+
+    `run_offset(j)` is where stretch j begins, seen from the start of a row of `a`.
+    """
+
+    runs: int
+    length: Index
+    run_offset: Callable[[tirx.Expr], Index] = lambda j: 0
+
+
+@dataclass(frozen=True)
+class Panel:
+    """`width` columns of b that are computed together, from element `base` on.
+
+    Packed: `stride` elements (whole vectors) per k, lanes of the last vector that are beyond
+    `width` are computed and not stored. Not packed: `stride` is the length of a row of b.
+    """
+
+    b: Flat
+    base: Index
+    stride: Index
+    width: int
+    packed: bool
+
+
+def lanes_of(target: Target, dtype: str = "float32") -> int:
+    """How many numbers of `dtype` one vector register of `target` holds."""
+    return target.vector_bits // {"float32": 32, "float64": 64}[dtype]
+
+
+def most_rows(target: Target, vectors: int) -> int:
+    """Rows of the largest tile with `vectors` vectors of columns.
+
+    The tile, one vector of each column and one broadcast element fill the register file.
+    """
+    return max(1, (target.vector_registers - vectors - 1) // vectors)
+
+
+def heights(rows: int, most: int) -> tuple[tuple[int, int], ...]:
+    """`rows` as tiles of nearly equal height: (how many, how high), higher ones first.
+
+    49 rows in tiles of at most 6 are four of 6 and five of 5: no tail.
+    """
+    tiles = -(-rows // most)
+    low, higher = divmod(rows, tiles)
+    found = ((higher, low + 1), (tiles - higher, low))
+    return tuple((count, height) for count, height in found if count)
+
+
+def tile(
+    rows: list[Index],
+    a: Flat,
+    panel: Panel,
+    reduction: Reduction,
+    lanes: int,
+    store: Callable[[int, int, int, tirx.Expr], Stmt],
+    dtype: str = "float32",
+) -> Stmt:
+    """Compute one tile. `rows[r]` is where row r of `a` begins.
+
+    `store(r, column, lanes, value)` is the statement that puts `value` in its place.
+    """
+    if panel.packed:
+        vectors = [(start, lanes) for start in range(0, panel.width, lanes)]
+    else:
+        vectors = pieces(panel.width, lanes)
+    width = sum(size for _, size in vectors)
+    acc, made = local(len(rows) * width, dtype, "acc")
+    steps = [made]
+    for r in range(len(rows)):
+        steps += [acc.store(r * width + at, number(0.0, dtype, n), n) for at, n in vectors]
+
+    def body(begins: list[tirx.Expr]) -> Stmt:
+        def run(j: tirx.Expr) -> Stmt:
+            return bind(
+                reduction.run_offset(j),
+                "run",
+                lambda offset: loop(reduction.length, lambda k: step(j, offset, k), "k"),
+            )
+
+        def step(j: tirx.Expr, offset: tirx.Expr, k: tirx.Expr) -> Stmt:
+            place = panel.base + (j * reduction.length + k) * panel.stride
+            columns = [panel.b.load(place + at, n) for at, n in vectors]
+            done = []
+            for r, begin in enumerate(begins):
+                for (at, n), column in zip(vectors, columns, strict=True):
+                    here = r * width + at
+                    factor = a.splat(begin + offset + k, n)
+                    done.append(acc.store(here, acc.load(here, n) + factor * column, n))
+            return seq(done)
+
+        return loop(reduction.runs, run, "j")
+
+    steps.append(_bind_all(rows, body))
+    for r in range(len(rows)):
+        for at, n in pieces(panel.width, lanes):
+            steps.append(store(r, at, n, acc.load(r * width + at, n)))
+    return seq(steps)
+
+
+def _bind_all(values: list[Index], body: Callable[[list[tirx.Expr]], Stmt]) -> Stmt:
+    """`body` with every value computed once."""
+
+    def rest(done: list[tirx.Expr]) -> Stmt:
+        if len(done) == len(values):
+            return body(done)
+        value = values[len(done)]
+        return bind(value, f"row{len(done)}", lambda bound: rest([*done, index(bound)]))
+
+    return rest([])

@@ -1,0 +1,150 @@
+"""Words for writing loop nests as TIR: loops, flat views of buffers, vector loads and stores.
+
+A rule writes its loop nest with these, tile by tile, instead of deriving it with schedule
+primitives: what is unrolled is unrolled here, what is a vector is a vector here, and what LLVM
+gets is what one reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import tvm
+from tvm import tirx
+from tvm.tirx import (
+    AllocBuffer,
+    BufferLoad,
+    BufferStore,
+    DeclBuffer,
+    For,
+    ForKind,
+    PrimFunc,
+    SeqStmt,
+    Stmt,
+    decl_buffer,
+)
+
+INDEX = "int32"
+Index = int | tirx.Expr
+
+
+def index(value: Index) -> tirx.Expr:
+    """`value` as an index expression."""
+    return tirx.IntImm(INDEX, value) if isinstance(value, int) else value
+
+
+def seq(steps: Iterable[Stmt]) -> Stmt:
+    """One statement after the other."""
+    flat = list(steps)
+    return flat[0] if len(flat) == 1 else SeqStmt(flat)
+
+
+def loop(
+    extent: Index, body: Callable[[tirx.Var], Stmt], name: str, *, parallel: bool = False
+) -> Stmt:
+    """`for name in range(extent)`; a loop that runs once is its body, in place."""
+    if isinstance(extent, int) and extent == 1:
+        return body(index(0))
+    var = tirx.Var(name, INDEX)
+    kind = ForKind.PARALLEL if parallel else ForKind.SERIAL
+    return For(var, index(0), index(extent), kind, body(var))
+
+
+def bind(value: Index, name: str, body: Callable[[tirx.Expr], Stmt]) -> Stmt:
+    """`name = value`, computed once, for the statements of `body`."""
+    if isinstance(value, int):
+        return body(index(value))
+    var = tirx.Var(name, INDEX)
+    return seq([tirx.Bind(var, value), body(var)])
+
+
+def branch(condition: tirx.Expr, then: Stmt, otherwise: Stmt | None = None) -> Stmt:
+    """`then` where `condition` holds, else `otherwise`."""
+    return tirx.IfThenElse(condition, then, otherwise)
+
+
+class Flat:
+    """A buffer seen as one row of elements, read and written in vectors of any length."""
+
+    def __init__(self, buffer: tirx.Buffer) -> None:
+        self.buffer = buffer
+
+    def load(self, offset: Index, lanes: int = 1) -> tirx.Expr:
+        """`lanes` elements from `offset` on."""
+        return BufferLoad(self.buffer, [_place(offset, lanes)])
+
+    def splat(self, offset: Index, lanes: int) -> tirx.Expr:
+        """One element, in every lane."""
+        value = BufferLoad(self.buffer, [index(offset)])
+        return value if lanes == 1 else tirx.Broadcast(value, lanes)
+
+    def store(self, offset: Index, value: tirx.Expr, lanes: int = 1) -> Stmt:
+        """Write `lanes` elements from `offset` on."""
+        return BufferStore(self.buffer, value, [_place(offset, lanes)])
+
+
+def _place(offset: Index, lanes: int) -> tirx.Expr:
+    return index(offset) if lanes == 1 else tirx.Ramp(index(offset), index(1), lanes)
+
+
+def local(size: int, dtype: str, name: str) -> tuple[Flat, Stmt]:
+    """A small buffer of one thread (registers, where every index is a number)."""
+    buffer = decl_buffer((size,), dtype, name, scope="local")
+    return Flat(buffer), AllocBuffer(buffer)
+
+
+def number(value: float, dtype: str, lanes: int = 1) -> tirx.Expr:
+    """A constant, in every lane."""
+    scalar = tirx.const(value, dtype)
+    return scalar if lanes == 1 else tirx.Broadcast(scalar, lanes)
+
+
+def pieces(length: int, lanes: int) -> list[tuple[int, int]]:
+    """Vectors (start, lanes) that cover `length` elements: full ones, then powers of two."""
+    found, start = [], 0
+    while start < length:
+        size = lanes
+        while size > length - start:
+            size //= 2
+        found.append((start, size))
+        start += size
+    return found
+
+
+class Kernel:
+    """A PrimFunc in the making: parameters in order, the result last."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._params: list[tirx.Buffer] = []
+        self._views: list[Stmt] = []
+        self._sizes: dict[str, tirx.Var] = {}
+
+    def param(self, shape: Sequence[int | str], dtype: str, name: str) -> Flat:
+        """One more parameter; a size given as text is bound when the kernel is called."""
+        sizes = [self.size(s) for s in shape]
+        buffer = decl_buffer(sizes, dtype, name)
+        length = index(1)
+        for size in sizes:
+            length = length * index(size)
+        flat = decl_buffer((length,), dtype, f"{name}_flat")
+        self._params.append(buffer)
+        self._views.append(DeclBuffer(flat, data=buffer.data))
+        return Flat(flat)
+
+    def size(self, size: int | str) -> Index:
+        """A size as an index; the same text is the same variable."""
+        if isinstance(size, int):
+            return size
+        return self._sizes.setdefault(size, tirx.Var(f"n{len(self._sizes)}", INDEX))
+
+    def finish(self, body: Stmt) -> PrimFunc:
+        """The function whose body is `body`."""
+        function = PrimFunc(self._params, seq([*self._views, body]))
+        # No two arguments overlap: the memory plan gives every value its own place.
+        return function.with_attrs({"tirx.noalias": True, "global_symbol": self.name})
+
+
+def module_of(kernels: Sequence[PrimFunc]) -> tvm.IRModule:
+    """The kernels as a module, each under its own name."""
+    return tvm.IRModule({str(k.attrs["global_symbol"]): k for k in kernels})
