@@ -104,12 +104,13 @@ def fused(proto: onnx.ModelProto, folder: Path, **fields: object) -> pipeline.Wo
 
 
 def groups(work: pipeline.Work) -> list[str]:
-    """Each group in order: the fusion's name and its epilogue or function."""
+    """Each group in order: the fusion's name, and the words of its function and epilogue."""
     shown = []
     for group in work.fusions.groups:
-        spec = group.spec.to_dict()
-        words = spec.get("epilogue") or [spec.get("function") or spec.get("method") or ""]
-        shown.append(" ".join([group.fusion, *words]).strip())
+        function = getattr(group.spec, "function", None)
+        words = [getattr(group.spec, "method", None), *([function.name] if function else [])]
+        words += [step.name for step in getattr(group.spec, "epilogue", ())]
+        shown.append(" ".join([group.fusion, *filter(None, words)]))
     return shown
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
-from tilewright.analysis.drawing import WIDTH, draw
+from tilewright.analysis.drawing import WIDTH, draw, steps
 
 
-def _group(name: str, *nodes: str, operators: int = 2, epilogue: tuple = ("bias", "relu")) -> dict:
+def _group(
+    name: str, *nodes: str, operators: int = 2, epilogue: tuple = ("bias", "clip(0, 6)")
+) -> dict:
     return {
         "name": name,
         "nodes": list(nodes),
@@ -26,12 +28,19 @@ REPORT = {
 
 def test_draws_boxes_and_lines_in_order():
     lines = draw(REPORT).splitlines()
-    assert lines[0].startswith("+-- conv_block_0  bias, relu ---")
+    assert lines[0].startswith("+-- conv_block_0  bias, clip(0, 6) ---")
     assert lines[0].endswith("- compute, 12.1 FLOP/B") and len(lines[0]) == WIDTH
     assert lines[1:3] == ["|  a (Conv)", "|  b (Relu)"]
     assert lines[3] == "+" + "-" * (WIDTH - 1)
     assert lines[4] == ".  c (Softmax)"
     assert lines[5].startswith("+-- linear_1 ---") and len(lines) == 9
+
+
+def test_names_what_a_spec_names():
+    assert steps({"kind": "Rotary", "x": [1]}) == ""
+    assert steps({"function": "elu(0.3)"}) == "elu(0.3)"
+    assert steps({"activation": "silu", "gate": "sigmoid"}) == "silu, sigmoid"
+    assert steps({"method": "rms", "epilogue": ["bias"]}) == "rms, bias"
 
 
 def test_stops_after_so_many():

@@ -11,9 +11,9 @@ CONV = ops.ConvSpec(
     strides=(1, 1),
     padding=(1, 1, 1, 1),
     dilation=(1, 1),
-    epilogue=("bias", "relu"),
+    epilogue=(ops.Step("bias"), ops.Step("clip", (0, 6))),
 )
-GEMM = ops.GemmSpec("float32", batch=(2,), m="n", n=8, k=4, constant_weights=True)
+GEMM = ops.GemmSpec("float32", x=(2, "n", 4), w=(4, 8), constant_weights=True)
 ATTENTION = ops.AttentionSpec(
     "float32",
     batch="n",
@@ -26,14 +26,32 @@ ATTENTION = ops.AttentionSpec(
     mask=True,
     guarded=False,
 )
-MLP = ops.MlpSpec("float32", x=(2, 5, 8), hidden=32, out=8, activation="gelu", gated=False)
-NORM = ops.NormSpec("float32", method="rms", x=(2, 5, 8), axes=(2,), epsilon=1e-5)
-ROTARY = ops.RotarySpec("float32", x=(1, 4, "s", 8))
-EMBEDDING = ops.EmbeddingSpec("float32", tables=((9, 8),), ids=(1, 5), position=True, norm=True)
-ACTIVATION = ops.ActivationSpec("float32", function="silu", x=(2, 5))
+MLP = ops.MlpSpec(
+    "float32",
+    x=(2, 5, 8),
+    hidden=32,
+    out=8,
+    activation=ops.Step("gelu"),
+    hidden_bias=True,
+    gated=False,
+)
+NORM = ops.NormSpec(
+    "float32", method="rms", x=(2, 5, 8), axes=(2,), epsilon=1e-5, weight=True, bias=False
+)
+ROTARY = ops.RotarySpec("float32", x=(1, 4, "s", 8), cos=("s", 8), sin=("s", 8))
+EMBEDDING = ops.EmbeddingSpec(
+    "float32", tables=((9, 8),), ids=((1, 5),), position=(1, 5, 8), norm=NORM
+)
+ACTIVATION = ops.ActivationSpec("float32", function=ops.Step("elu", (0.3,)), x=(2, 5))
 SOFTMAX = ops.SoftmaxSpec("float32", x=(2, 5), axis=1)
 SQUEEZE = ops.SqueezeExcitationSpec(
-    "float32", x=(1, 8, 4, 4), squeezed=2, activation="relu", gate="sigmoid", projection=CONV
+    "float32",
+    x=(1, 8, 4, 4),
+    squeezed=2,
+    biases=(True, False),
+    activation=ops.Step("relu"),
+    gate=ops.Step("sigmoid"),
+    projection=CONV,
 )
 
 EXAMPLES = (

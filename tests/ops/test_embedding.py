@@ -13,5 +13,11 @@ def test_needs_a_table():
 
 
 def test_checks_its_sizes():
-    with pytest.raises(ValueError, match="ids is"):
-        dataclasses.replace(EMBEDDING, ids=(1, -5))
+    for field, sizes in (("ids", ((1, -5),)), ("tables", ((-9, 8),))):
+        with pytest.raises(ValueError, match="Embedding: tables_and_ids is"):
+            dataclasses.replace(EMBEDDING, **{field: sizes})
+
+
+def test_every_table_has_its_ids():
+    with pytest.raises(ValueError, match="1 tables, ids"):
+        dataclasses.replace(EMBEDDING, ids=((1, 5), (1, 5)))

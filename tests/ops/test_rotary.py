@@ -8,5 +8,6 @@ from tests.ops.examples import ROTARY
 
 
 def test_checks_its_sizes():
-    with pytest.raises(ValueError, match="Rotary: x is"):
-        dataclasses.replace(ROTARY, x=(1, -4, 5, 8))
+    for field in ("x", "cos", "sin"):
+        with pytest.raises(ValueError, match=f"Rotary: {field} is"):
+            dataclasses.replace(ROTARY, **{field: (1, -4, 5, 8)})

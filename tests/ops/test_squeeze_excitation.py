@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from tests.ops.examples import SQUEEZE
+from tests.ops.examples import CONV, SQUEEZE
 
 
 def test_holds_its_projection():
-    assert SQUEEZE.to_dict()["projection"]["epilogue"] == ["bias", "relu"]
+    assert SQUEEZE.to_dict()["projection"] == CONV.to_dict()
     assert dataclasses.replace(SQUEEZE, projection=None).to_dict()["projection"] is None
 
 

@@ -84,7 +84,17 @@ def test_fuses_the_max_pool_of_a_stem(tmp_path):
     y = net.MaxPool(
         net.Relu(_norm(net, y, "native")), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]
     )
-    assert groups(keeps_numbers(net.model(y), tmp_path)) == ["conv_block bias relu max_pool"]
+    work = keeps_numbers(net.model(y), tmp_path)
+    assert groups(work) == ["conv_block bias relu max_pool"]
+    pool = work.fusions.groups[0].spec.epilogue[-1]
+    assert str(pool) == "max_pool(3, 3, 2, 2, 1, 1, 1, 1, 1, 1, 0)"
+
+
+def test_the_spec_of_a_transposed_one_has_its_output_padding(tmp_path):
+    net = Net(x=(1, 3, 5, 5))
+    y = net.ConvTranspose("x", net.weight(3, 4, 3, 3), strides=[2, 2], output_padding=[1, 0])
+    spec = keeps_numbers(net.model(y), tmp_path).fusions.groups[0].spec
+    assert spec.transposed and spec.output_padding == (1, 0)
 
 
 def test_fuses_slopes_per_channel(tmp_path):

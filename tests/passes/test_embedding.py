@@ -33,15 +33,23 @@ def test_fuses_what_is_there(tables, position, norm, tmp_path):
     work = keeps_numbers(net.model(y), tmp_path, given=IDS)
     assert [g.fusion for g in work.fusions.groups] == ["embedding"]
     spec = work.fusions.groups[0].spec
-    assert len(spec.tables) == tables and spec.ids == (1, 4)
-    assert (spec.position, spec.norm) == (position, norm)
+    assert len(spec.tables) == tables and spec.ids == ((1, 4),) * tables
+    assert spec.position == ((1, 4, 8) if position else None)
+    assert spec.scale == 1 and (spec.norm is not None) == norm
+    assert not norm or (spec.norm.epsilon, spec.norm.axes) == (1e-5, (2,))
 
 
 def test_fuses_a_scaled_look_up(tmp_path):
     net = _net()
     work = keeps_numbers(net.model(net.Mul(_rows(net), 2.8)), tmp_path, given=IDS)
     assert [g.fusion for g in work.fusions.groups] == ["embedding"]
-    assert len(work.kernels) == 1
+    assert len(work.kernels) == 1 and work.fusions.groups[0].spec.scale == 2.8
+
+
+def test_a_scale_per_column_stays_outside(tmp_path):
+    net = _net()
+    work = keeps_numbers(net.model(net.Mul(_rows(net), net.weight(8))), tmp_path, given=IDS)
+    assert work.fusions.groups[0].spec.scale == 1 and len(work.kernels) == 2
 
 
 def test_fuses_an_open_number_of_ids(tmp_path):
@@ -49,7 +57,7 @@ def test_fuses_an_open_number_of_ids(tmp_path):
     net.input("ids", (1, "n"))
     work = keeps_numbers(net.model(net.LayerNormalization(_rows(net), net.weight(8))), tmp_path)
     assert [g.fusion for g in work.fusions.groups] == ["embedding"]
-    assert work.fusions.groups[0].spec.ids == (1, "n")
+    assert work.fusions.groups[0].spec.ids == ((1, "n"),)
 
 
 def test_declines_columns_of_a_table(tmp_path):

@@ -7,6 +7,7 @@ from tvm import relax
 
 from tests.net import Net, keeps_numbers
 from tests.passes.graphs import calls, module
+from tilewright.ops import Step
 from tilewright.passes.fold_affine import fold_affine
 
 RNG = np.random.default_rng(3)
@@ -81,4 +82,4 @@ def test_keeps_numbers(order, tmp_path):
         add = net.Mul if word == "scale" else net.Add
         y = add(net.weight(1, 4, 1, 1), add(y, 1.25))
     work = keeps_numbers(net.model(y), tmp_path)
-    assert [g.spec.epilogue for g in work.fusions.groups] == [("bias",)]
+    assert [g.spec.epilogue for g in work.fusions.groups] == [(Step("bias"),)]

@@ -27,7 +27,8 @@ def test_fuses_two_layers(biases, residual, tmp_path):
     words = [w for w, on in (("bias", biases[1]), ("residual", residual)) if on]
     assert groups(work) == [" ".join(["mlp", *words])]
     spec = work.fusions.groups[0].spec
-    assert (spec.hidden, spec.out, spec.activation, spec.gated) == (12, 8, "silu", False)
+    assert (spec.hidden, spec.out, str(spec.activation), spec.gated) == (12, 8, "silu", False)
+    assert spec.hidden_bias == biases[0]
 
 
 @pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "relu", "hard_swish"])

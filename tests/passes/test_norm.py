@@ -35,7 +35,10 @@ def test_fuses_written_out_norms(square, end, tmp_path):
     work = keeps_numbers(net.model(layer, rms, bare), tmp_path)
     assert groups(work) == ["norm layer", "norm rms"]
     spec = work.fusions.groups[0].spec
-    assert spec.axes == (2,) and spec.epsilon == pytest.approx(EPSILON) and not spec.skip
+    assert spec.axes == (2,) and spec.epsilon == EPSILON and not spec.skip
+    assert [(g.spec.weight, g.spec.bias) for g in work.fusions.groups] == [
+        (True, b) for b in (1, 0)
+    ]
 
 
 def test_fuses_native_norms(tmp_path):
@@ -46,10 +49,12 @@ def test_fuses_native_norms(tmp_path):
     instance = net.InstanceNormalization("x", net.weight(4), net.weight(4))
     group = net.GroupNormalization("x", net.weight(4), net.weight(4), num_groups=2)
     work = keeps_numbers(net.model(layer, wide, rms, instance, group), tmp_path)
-    assert groups(work) == [f"norm {m}" for m in ("layer", "layer", "rms", "instance", "group")]
-    first, second = (group.spec for group in work.fusions.groups[:2])
-    assert first.axes == (3,) and first.epsilon == pytest.approx(1e-4)
-    assert second.axes == (2, 3)
+    methods = ("layer", "layer", "rms", "instance", "group scale bias")
+    assert groups(work) == [f"norm {method}" for method in methods]
+    first, second, third, _, last = (group.spec for group in work.fusions.groups)
+    assert first.axes == (3,) and first.epsilon == 1e-4
+    assert second.axes == (2, 3) and (first.groups, last.groups) == (1, 2)
+    assert (first.weight, first.bias, third.weight, third.bias) == (True, True, True, False)
 
 
 def test_fuses_a_group_norm_made_of_reshapes(tmp_path):

@@ -25,7 +25,7 @@ def test_fuses_each_form(form, bias, tmp_path):
     work = keeps_numbers(net.model(y), tmp_path)
     assert groups(work) == ["pool_linear bias" if bias else "pool_linear"]
     spec = work.fusions.groups[0].spec
-    assert (spec.m, spec.n, spec.k) == (2, 3, 8)
+    assert (spec.x, spec.w, spec.pooled) == ((2, 8, 5, 5), (8, 3), True)
 
 
 def test_fuses_an_open_batch(tmp_path):
@@ -42,6 +42,23 @@ def test_declines_a_mean_over_other_axes(tmp_path):
     assert groups(work) == []
     reason = "the mean is over axes [1], want all positions"
     assert declined(work, "pool_linear") == {reason}
+
+
+def test_declines_a_mean_of_everything(tmp_path):
+    net = Net(x=(2, 8))
+    y = net.Gemm(net.ReduceMean("x", keepdims=1), net.weight(1, 3))
+    work = keeps_numbers(net.model(y), tmp_path, disable=("linear",))
+    assert groups(work) == []
+    reason = "the mean is over axes [0, 1], want all positions"
+    assert declined(work, "pool_linear") == {reason}
+
+
+def test_declines_a_mean_in_another_shape(tmp_path):
+    net = Net(x=(2, 8, 5, 5))
+    y = net.Reshape(net.GlobalAveragePool("x"), net.ints(4, 4))
+    work = keeps_numbers(net.model(net.MatMul(y, net.weight(4, 3))), tmp_path, disable=("linear",))
+    assert groups(work) == []
+    assert declined(work, "pool_linear") == {"the product is of (4, 4) and (4, 3), want (2, 8)"}
 
 
 def test_declines_a_bias_per_row(tmp_path):

@@ -39,9 +39,9 @@ def test_fuses_each_form(functions, form, order, tmp_path):
     work = keeps_numbers(net.model(y), tmp_path)
     assert groups(work) == ["squeeze_excitation"]
     spec = work.fusions.groups[0].spec
-    assert (spec.x, spec.squeezed, spec.activation) == ((2, 8, 5, 5), 2, functions[0])
+    assert (spec.x, spec.squeezed, spec.activation.name) == ((2, 8, 5, 5), 2, functions[0])
     # Before a clip, the line of a hard sigmoid is folded into the convolution.
-    assert spec.gate in (functions[1], "clip") and spec.projection is None
+    assert spec.gate.name in (functions[1], "clip") and spec.projection is None
 
 
 @pytest.mark.parametrize("residual", [False, True])
@@ -53,7 +53,7 @@ def test_fuses_the_projection(residual, tmp_path):
     work = keeps_numbers(net.model(y), tmp_path)
     assert groups(work) == ["squeeze_excitation"]
     projection = work.fusions.groups[0].spec.projection
-    assert projection.epilogue == (("bias", "residual") if residual else ("bias",))
+    assert [step.name for step in projection.epilogue] == ["bias", "residual"][: 1 + residual]
 
 
 def test_fuses_an_open_batch(tmp_path):

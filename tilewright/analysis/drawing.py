@@ -35,9 +35,14 @@ def draw(report: dict[str, Any], max_nodes: int = 60) -> str:
     return "\n".join(lines)
 
 
+def steps(spec: dict[str, Any]) -> str:
+    """What a spec names: its method and functions, then what is done in the store."""
+    inside = (spec.get(key) for key in ("method", "function", "activation", "gate"))
+    return ", ".join([*filter(None, inside), *spec.get("epilogue", ())])
+
+
 def _box(group: dict[str, Any]) -> list[str]:
-    epilogue = ", ".join(group["spec"].get("epilogue", ()))
-    left = f"+-- {group['name']}  {epilogue} ".rstrip() + " "
+    left = f"+-- {group['name']}  {steps(group['spec'])} ".rstrip() + " "
     right = f" {group['bound']}, {group['intensity_after']:.1f} FLOP/B"
     rule = "-" * max(2, WIDTH - len(left) - len(right))
     inside = [f"|  {name}" for name in group["nodes"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tilewright.analysis.drawing import draw
+from tilewright.analysis.drawing import draw, steps
 from tilewright.cli.report import Report, bytes_text
 
 
@@ -38,11 +38,23 @@ def add_fusions(report: Report, fusion: dict[str, Any], max_nodes: int) -> None:
     )
     report.table(
         "groups",
-        ["group", "kernel", "nodes", "MFLOP", "bytes before", "after", "FLOP/B", "", "bound"],
+        [
+            "group",
+            "kernel",
+            "computes",
+            "nodes",
+            "MFLOP",
+            "bytes before",
+            "after",
+            "FLOP/B",
+            "",
+            "bound",
+        ],
         [
             [
                 group["name"],
                 group["kernel"],
+                steps(group["spec"]),
                 ", ".join(group["nodes"]),
                 f"{group['flops'] / 1e6:.1f}",
                 bytes_text(group["bytes_before"]),

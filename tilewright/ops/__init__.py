@@ -13,6 +13,7 @@ from tilewright.ops.norm import NormSpec
 from tilewright.ops.rotary import RotarySpec
 from tilewright.ops.spec import Dim, Spec
 from tilewright.ops.squeeze_excitation import SqueezeExcitationSpec
+from tilewright.ops.step import Step
 
 __all__ = [
     "ActivationSpec",
@@ -27,4 +28,5 @@ __all__ = [
     "SoftmaxSpec",
     "Spec",
     "SqueezeExcitationSpec",
+    "Step",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tilewright.ops.spec import Shape, Spec, check_sizes
+from tilewright.ops.step import Step
 
 
 @dataclass(frozen=True)
@@ -12,8 +13,9 @@ class ConvSpec(Spec):
     """y = epilogue(conv(x, w)): 1-, 2- or 3-dimensional, transposed or not, channels first.
 
     `x` and `w` are shapes as ONNX has them (w: [out, in / groups, *kernel], transposed:
-    [in, out / groups, *kernel]); `padding` is begin and end per axis. `epilogue` names, in
-    order, what is applied in the store: "bias", "residual", an activation, "max_pool".
+    [in, out / groups, *kernel]); `padding` is all begins, then all ends. `output_padding` is
+    what a transposed one adds at the ends. `epilogue` is what is applied in the store, in order:
+    bias, residual, an activation, max_pool.
     """
 
     x: Shape
@@ -23,7 +25,8 @@ class ConvSpec(Spec):
     dilation: tuple[int, ...]
     groups: int = 1
     transposed: bool = False
-    epilogue: tuple[str, ...] = ()
+    output_padding: tuple[int, ...] = ()
+    epilogue: tuple[Step, ...] = ()
 
     def __post_init__(self) -> None:
         check_sizes(self, x=self.x, w=self.w)

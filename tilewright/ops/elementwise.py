@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tilewright.ops.spec import Shape, Spec, check_sizes
+from tilewright.ops.step import Step
 
 
 @dataclass(frozen=True)
 class ActivationSpec(Spec):
     """y = function(x), elementwise."""
 
-    function: str
+    function: Step
     x: Shape
 
     def __post_init__(self) -> None:

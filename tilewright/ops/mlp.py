@@ -5,21 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tilewright.ops.spec import Shape, Spec, check_sizes
+from tilewright.ops.step import Step
 
 
 @dataclass(frozen=True)
 class MlpSpec(Spec):
     """y = (act(x w1 + b1) [* (x w3 + b3)]) w2 + b2, `gated` with the factor in brackets.
 
-    `x` is the input's shape, `hidden` and `out` the widths. `epilogue` follows the last product.
+    `x` is the input's shape, `hidden` and `out` the widths; `hidden_bias` says whether b1 is there,
+    `gate_bias` whether b3 is. `epilogue` follows the last product and starts with b2 where it is
+    there.
     """
 
     x: Shape
     hidden: int
     out: int
-    activation: str
+    activation: Step
+    hidden_bias: bool
     gated: bool
-    epilogue: tuple[str, ...] = ()
+    gate_bias: bool = False
+    epilogue: tuple[Step, ...] = ()
 
     def __post_init__(self) -> None:
         check_sizes(self, x=self.x, hidden=self.hidden, out=self.out)

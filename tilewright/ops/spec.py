@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
+
+from tilewright.ops.step import Step
 
 Dim = int | str
 Shape = tuple[Dim, ...]
@@ -22,12 +24,17 @@ class Spec:
         return type(self).__name__.removesuffix("Spec")
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON values, with `kind` first."""
-        return {"kind": self.kind, **json.loads(json.dumps(asdict(self)))}
+        """All fields as JSON values, with `kind` first; a step is its text, a spec its dict."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {"kind": self.kind, **json.loads(json.dumps(named, default=_json_value))}
 
     def key(self) -> str:
         """A stable text for records: sorted JSON."""
         return json.dumps(self.to_dict(), sort_keys=True)
+
+
+def _json_value(value: Spec | Step) -> str | dict[str, Any]:
+    return str(value) if isinstance(value, Step) else value.to_dict()
 
 
 def check_sizes(spec: Spec, **sizes: Dim | Shape) -> None:

@@ -1,7 +1,9 @@
 """Activation functions in every form that exporters write them in.
 
-Each entry takes the pattern of the argument and gives the pattern of the result. Longer forms
-come first: sigmoid would otherwise take the middle of SiLU.
+Each form takes the pattern of the argument and the activation's name in the match, and gives the
+pattern of the result. What determines it is named after that: alpha of the activation `gate` is
+`gate.alpha`, or `gate.-alpha` or `gate.1/alpha` where the form holds that instead. `step_of` reads
+them. Longer forms come first: sigmoid would otherwise take the middle of SiLU.
 """
 
 from __future__ import annotations
@@ -9,9 +11,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from tilewright.passes.pattern import Constant, Either, Number, Op, Pattern, Tagged, maybe
+from tvm import relax
 
-_ONE = Constant(single=True)
+from tilewright.ops import Step
+from tilewright.ops.step import PARAMETERS
+from tilewright.passes.pattern import (
+    Constant,
+    Either,
+    Graph,
+    Match,
+    Number,
+    Op,
+    Pattern,
+    Tagged,
+)
+from tilewright.passes.relax_constants import array_of, is_constant, shortest
+
+Form = Callable[[Pattern, str], Pattern]
 
 
 def _add(a: Pattern, b: Pattern) -> Pattern:
@@ -20,6 +36,18 @@ def _add(a: Pattern, b: Pattern) -> Pattern:
 
 def _mul(a: Pattern, b: Pattern) -> Pattern:
     return Op("relax.multiply", a, b)
+
+
+def _one(name: str, parameter: str) -> Pattern:
+    """A constant of one element, which is a parameter of the activation `name`."""
+    return Constant(f"{name}.{parameter}", single=True)
+
+
+def _given(form: Pattern, name: str, **numbers: float) -> Pattern:
+    """`form`, whose parameters are these numbers."""
+    for parameter, number in numbers.items():
+        form = Tagged(form, f"{name}.{parameter}", number)
+    return form
 
 
 def _clip(x: Pattern, high: float) -> Pattern:
@@ -31,6 +59,10 @@ def _product(*factors: Pattern) -> Pattern:
     """A product of three in any association and order."""
     a, b, c = factors
     return Either(_mul(_mul(a, b), c), _mul(_mul(a, c), b), _mul(a, _mul(b, c)))
+
+
+def _sixth(x: Pattern) -> Pattern:
+    return Either(Op("relax.divide", x, Constant(value=6)), _mul(x, Constant(value=1 / 6)))
 
 
 def gelu_erf(x: Pattern) -> Pattern:
@@ -55,23 +87,21 @@ def gelu_tanh(x: Pattern) -> Pattern:
     return _product(x, _add(curve, Constant(value=1)), Constant(value=0.5))
 
 
-def hard_sigmoid(x: Pattern) -> Pattern:
+def hard_sigmoid(x: Pattern, name: str) -> Pattern:
     """clip(a * x + b, 0, 1), or clip(x + 3, 0, 6) / 6, where a bias may have swallowed the 3."""
-    line = _clip(_add(_mul(x, _ONE), _ONE), 1)
-    shifted = _clip(maybe(lambda y: _add(y, Constant(value=3)), x), 6)
-    sixth = Either(
-        Op("relax.divide", shifted, Constant(value=6)), _mul(shifted, Constant(value=1 / 6))
+    line = _clip(_add(_mul(x, _one(name, "alpha")), _one(name, "beta")), 1)
+    shifted = _sixth(_clip(_add(x, Constant(value=3)), 6))
+    return Either(
+        line,
+        _given(shifted, name, alpha=1 / 6, beta=0.5),
+        _given(_sixth(_clip(x, 6)), name, alpha=1 / 6, beta=0),
     )
-    return Either(line, sixth)
 
 
-def hard_swish(x: Pattern) -> Pattern:
+def hard_swish(x: Pattern, name: str) -> Pattern:
     """X * hard_sigmoid(x); also x * clip(x + 3, 0, 6) / 6."""
-    product = _mul(x, _clip(_add(x, Constant(value=3)), 6))
-    late = Either(
-        Op("relax.divide", product, Constant(value=6)), _mul(product, Constant(value=1 / 6))
-    )
-    return Either(_mul(x, hard_sigmoid(x)), late)
+    late = _sixth(_mul(x, _clip(_add(x, Constant(value=3)), 6)))
+    return Either(_mul(x, hard_sigmoid(x, name)), _given(late, name, alpha=1 / 6, beta=0.5))
 
 
 def silu(x: Pattern) -> Pattern:
@@ -94,48 +124,80 @@ def _log_of_one_plus(x: Pattern) -> Pattern:
     return Op("relax.log", _add(x, Constant(value=1)))
 
 
-def elu(x: Pattern) -> Pattern:
+def elu(x: Pattern, name: str) -> Pattern:
     """relu(x) - alpha * relu(1 - exp(x)): Clevert et al. 2016, as TVM's importer writes it."""
     below = Op("relax.nn.relu", Op("relax.subtract", Constant(value=1), Op("relax.exp", x)))
-    return _add(_mul(below, _ONE), Op("relax.nn.relu", x))
+    return _add(_mul(below, _one(name, "-alpha")), Op("relax.nn.relu", x))
 
 
 def _relu(x: Pattern) -> Pattern:
     return Either(Op("relax.nn.relu", x), Op("relax.maximum", x, Constant(value=0)))
 
 
-def clip(x: Pattern) -> Pattern:
+def clip(x: Pattern, name: str) -> Pattern:
     """Clip, also as the smaller of a constant and the larger of a constant and x."""
-    low, high = Op("relax.maximum", x, _ONE), Op("relax.minimum", x, _ONE)
-    pair = Either(Op("relax.minimum", low, _ONE), Op("relax.maximum", high, _ONE))
-    bounded = Op("relax.minimum", Op("relax.nn.relu", x), _ONE)
-    return Either(Op("relax.clip", x), pair, bounded)
+    low, high = _one(name, "low"), _one(name, "high")
+    native = Op("relax.clip", x, Number(name=f"{name}.low"), Number(name=f"{name}.high"))
+    low_first = Op("relax.minimum", Op("relax.maximum", x, low), high)
+    high_first = Op("relax.maximum", Op("relax.minimum", x, high), low)
+    bounded = _given(Op("relax.minimum", Op("relax.nn.relu", x), high), name, low=0)
+    return Either(native, low_first, high_first, bounded)
+
+
+def prelu(x: Pattern, name: str) -> Pattern:
+    """A slope per element of an axis, below 0: He et al. 2015, arXiv:1502.01852."""
+    return Op("relax.nn.prelu", x, Constant(f"{name}.slope"), name=f"{name}.axis")
 
 
 # Name -> form. Order matters: the first that matches wins.
-ACTIVATIONS: tuple[tuple[str, Callable[[Pattern], Pattern]], ...] = (
-    ("gelu", lambda x: Either(Op("relax.nn.gelu", x), gelu_erf(x))),
-    ("gelu_tanh", lambda x: Either(Op("relax.nn.gelu_tanh", x), gelu_tanh(x))),
-    ("mish", mish),  # before tanh
+ACTIVATIONS: tuple[tuple[str, Form], ...] = (
+    ("gelu", lambda x, _: Either(Op("relax.nn.gelu", x), gelu_erf(x))),
+    ("gelu_tanh", lambda x, _: Either(Op("relax.nn.gelu_tanh", x), gelu_tanh(x))),
+    ("mish", lambda x, _: mish(x)),  # before tanh
     ("hard_swish", hard_swish),  # before hard_sigmoid
     ("hard_sigmoid", hard_sigmoid),  # before clip
-    ("silu", silu),  # before sigmoid
-    ("softplus", softplus),
+    ("silu", lambda x, _: silu(x)),  # before sigmoid
+    ("softplus", lambda x, _: softplus(x)),
     ("elu", elu),
     ("clip", clip),  # before relu: one may be inside
-    ("relu", _relu),
-    ("leaky_relu", lambda x: Op("relax.nn.leakyrelu", x)),
-    ("prelu", lambda x: Op("relax.nn.prelu", x, Constant("slope"))),
-    ("sigmoid", lambda x: Op("relax.sigmoid", x)),
-    ("tanh", lambda x: Op("relax.tanh", x)),
+    ("relu", lambda x, _: _relu(x)),
+    ("leaky_relu", lambda x, name: Op("relax.nn.leakyrelu", x, name=f"{name}.alpha")),
+    ("prelu", prelu),
+    ("sigmoid", lambda x, _: Op("relax.sigmoid", x)),
+    ("tanh", lambda x, _: Op("relax.tanh", x)),
 )
 
 
 def activation(x: Pattern, name: str = "activation") -> Pattern:
-    """Any activation of `x`; the match's `name` says which."""
-    return Either(*[Tagged(form(x), name, word) for word, form in ACTIVATIONS])
+    """Any activation of `x`; `step_of` tells which."""
+    return Either(*[Tagged(form(x, name), name, word) for word, form in ACTIVATIONS])
 
 
-def maybe_activation(x: Pattern, name: str = "activation") -> Pattern:
-    """An activation of `x`, or `x` itself."""
-    return maybe(lambda inner: activation(inner, name), x)
+def step_of(match: Match, graph: Graph, name: str = "activation") -> Step | None:
+    """The activation that `match` found under `name` with its parameters; None without one."""
+    word = match.get(name)
+    if word is None:
+        return None
+    return Step(word, tuple(_parameter(match, graph, name, p) for p in PARAMETERS[word]))
+
+
+def _parameter(match: Match, graph: Graph, name: str, parameter: str) -> float:
+    for prefix, undo in (("", float), ("-", lambda v: -v), ("1/", lambda v: 1 / v)):
+        value = match.get(f"{name}.{prefix}{parameter}")
+        if value is not None:
+            return shortest(undo(_read(value, graph, parameter)))
+    raise KeyError(f"{match[name]}: no form gives {parameter}")
+
+
+def _read(value: relax.Expr | float, graph: Graph, parameter: str) -> float:
+    """A number from a form, an immediate, a constant of one element, or a call's attribute."""
+    if isinstance(value, int | float):
+        return value
+    if is_constant(value):
+        return array_of(value).item()
+    _, found = graph.bound(value)
+    if not isinstance(found, relax.Call):
+        return value.value
+    if parameter == "axis":
+        return int(found.attrs.axis) % found.ty.ndim - found.ty.ndim
+    return getattr(found.attrs, parameter)

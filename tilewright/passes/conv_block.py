@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from tvm import relax
 
-from tilewright.ops import ConvSpec
-from tilewright.passes.epilogue import epilogue
+from tilewright.ops import ConvSpec, Step
+from tilewright.passes.epilogue import epilogue, steps_of
 from tilewright.passes.fusion import Decline, Fusion
 from tilewright.passes.pattern import Any, Graph, Match, Op, Pattern, maybe
 from tilewright.passes.relax_constants import is_constant
@@ -51,13 +51,6 @@ def accept(match: Match, graph: Graph) -> ConvSpec | Decline:
                 f"what is added has shape {shape_of(residual)}, want {y}", at=match["conv"]
             )
     transposed = conv.op.name.endswith("_transpose")
-    steps = (
-        ("bias", bias is not None),
-        ("residual", residuals[0] is not None),
-        (match.get("activation"), match.get("activation") is not None),
-        ("residual", residuals[1] is not None),
-        ("max_pool", match.get("max_pool") is not None),
-    )
     return ConvSpec(
         dtype=str(match["conv"].ty.dtype),
         x=x,
@@ -67,8 +60,17 @@ def accept(match: Match, graph: Graph) -> ConvSpec | Decline:
         dilation=_ints(conv.attrs.dilation),
         groups=int(conv.attrs.groups),
         transposed=transposed,
-        epilogue=tuple(name for name, there in steps if there),
+        output_padding=_ints(conv.attrs.output_padding) if transposed else (),
+        epilogue=(*steps_of(match, graph), *_max_pool(match, graph)),
     )
+
+
+def _max_pool(match: Match, graph: Graph) -> tuple[Step, ...]:
+    if match.get("max_pool") is None:
+        return ()
+    attrs = graph.bound(match["max_pool"])[1].attrs
+    numbers = (attrs.pool_size, attrs.strides, attrs.padding, attrs.dilation)
+    return (Step("max_pool", (*sum(map(_ints, numbers), ()), int(attrs.ceil_mode))),)
 
 
 def _ints(values: relax.Expr) -> tuple[int, ...]:

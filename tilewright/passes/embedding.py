@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from tilewright.ops import EmbeddingSpec
 from tilewright.passes.fusion import Decline, Fusion
+from tilewright.passes.norm import native_spec
 from tilewright.passes.pattern import Any, Constant, Either, Graph, Match, Op, Pattern, maybe
+from tilewright.passes.relax_constants import array_of, shortest
 from tilewright.passes.shapes import shape_of
 
 
@@ -30,24 +32,27 @@ def pattern() -> Pattern:
     placed = Op("relax.add", rows, Constant("position"))
     summed = Either(placed, both)
     normed = Op("relax.nn.layer_norm", Either(placed, rows), name="norm")
-    return Either(normed, summed, maybe(lambda y: Op("relax.multiply", y, Constant()), first))
+    scale = Constant("scale", single=True)
+    return Either(normed, summed, maybe(lambda y: Op("relax.multiply", y, scale), first))
 
 
 def accept(match: Match, graph: Graph) -> EmbeddingSpec | Decline:
     """An EmbeddingSpec; the tables are two-dimensional and looked up by row."""
-    tables = tuple(shape_of(match[name]) for name in ("table", "table2") if match.get(name))
+    tables = tuple(shape_of(match[name]) for name in ("table", "table2") if name in match.values)
     _, take = graph.bound(match["table_rows"])
-    ids = shape_of(match["ids"])
-    if ids is None:
+    ids = tuple(shape_of(match[name]) for name in ("ids", "ids2") if name in match.values)
+    if None in ids:
         return Decline("the shape of the ids is not known", at=match["table_rows"])
     if any(len(table) != 2 for table in tables) or int(take.attrs.axis or 0) != 0:
         return Decline(f"the tables are {tables}, want rows of a matrix", at=match["table_rows"])
+    scale, position = match.get("scale"), match.get("position")
     return EmbeddingSpec(
         dtype=str(match["table_rows"].ty.dtype),
         tables=tables,
         ids=ids,
-        position=match.get("position") is not None,
-        norm=match.get("norm") is not None,
+        scale=1.0 if scale is None else shortest(array_of(scale).item()),
+        position=None if position is None else shape_of(position),
+        norm=None if match.get("norm") is None else native_spec(match["norm"], graph),
     )
 
 

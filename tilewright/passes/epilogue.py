@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tilewright.passes.activations import activation
-from tilewright.passes.pattern import Any, Constant, Either, Op, Pattern
+from tilewright.ops import Step
+from tilewright.passes.activations import activation, step_of
+from tilewright.passes.pattern import Any, Constant, Either, Graph, Match, Op, Pattern
 
 
 def epilogue(y: Pattern) -> Pattern:
@@ -16,3 +17,14 @@ def epilogue(y: Pattern) -> Pattern:
     summed = Either(Op("relax.add", biased, residual), biased, Op("relax.add", y, residual), y)
     active = activation(summed)
     return Either(Op("relax.add", active, Any("late_residual")), active, summed)
+
+
+def steps_of(match: Match, graph: Graph) -> tuple[Step, ...]:
+    """What `match` found of an epilogue, in order."""
+    steps = (
+        Step("bias") if match.get("bias") is not None else None,
+        Step("residual") if match.get("residual") is not None else None,
+        step_of(match, graph),
+        Step("residual") if match.get("late_residual") is not None else None,
+    )
+    return tuple(step for step in steps if step is not None)

@@ -10,7 +10,7 @@ the residual has another shape than the product.
 from __future__ import annotations
 
 from tilewright.ops import GemmSpec
-from tilewright.passes.epilogue import epilogue
+from tilewright.passes.epilogue import epilogue, steps_of
 from tilewright.passes.fusion import Decline, Fusion
 from tilewright.passes.pattern import Any, Constant, Graph, Match, Op, Pattern, maybe
 from tilewright.passes.relax_constants import is_constant
@@ -31,9 +31,9 @@ def pattern() -> Pattern:
 
 
 def accept(match: Match, graph: Graph) -> GemmSpec | Decline:
-    """A GemmSpec; `m` is the second last size of the result."""
+    """A GemmSpec with everything in the store as its epilogue."""
     x, w, y = (shape_of(match[name]) for name in ("x", "w", "matmul"))
-    if x is None or w is None or y is None or len(w) < 2 or len(y) < 2:
+    if x is None or w is None or y is None or min(len(x), len(w)) < 2:
         return Decline("a shape is not known, or a factor is a vector", at=match["matmul"])
     bias = match.get("bias")
     if bias is not None and not is_per_channel(bias, len(y) - 1, y[-1], len(y)):
@@ -47,20 +47,12 @@ def accept(match: Match, graph: Graph) -> GemmSpec | Decline:
             return Decline(
                 f"what is added has shape {shape_of(residual)}, want {y}", at=match["matmul"]
             )
-    steps = (
-        ("bias", bias is not None),
-        ("residual", match.get("residual") is not None),
-        (match.get("activation"), match.get("activation") is not None),
-        ("residual", match.get("late_residual") is not None),
-    )
     return GemmSpec(
         dtype=str(match["matmul"].ty.dtype),
-        batch=y[:-2],
-        m=y[-2],
-        n=y[-1],
-        k=x[-1],
+        x=x,
+        w=w,
         constant_weights=is_constant(graph.bound(match["w"])[1]),
-        epilogue=tuple(name for name, there in steps if there),
+        epilogue=steps_of(match, graph),
     )
 
 

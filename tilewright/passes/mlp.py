@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from tvm import relax
 
-from tilewright.ops import MlpSpec
-from tilewright.ops.spec import Shape
-from tilewright.passes.activations import activation
+from tilewright.ops import MlpSpec, Step
+from tilewright.passes.activations import activation, step_of
 from tilewright.passes.fusion import Decline, Fusion
 from tilewright.passes.linear import product
 from tilewright.passes.pattern import Any, Constant, Either, Graph, Match, Op, Pattern, maybe
@@ -36,8 +35,11 @@ def pattern() -> Pattern:
 def accept(match: Match, graph: Graph) -> MlpSpec | Decline:
     """An MlpSpec with the widths of the weights."""
     x, w1, w2, y = (shape_of(match[name]) for name in ("x", "w1", "w2", "out"))
+    gate = match.get("w3")
     if x is None or y is None or len(w1) != 2 or len(w2) != 2:
         return Decline("a shape is not known, or the weights have a batch", at=match["out"])
+    if gate is not None and shape_of(gate) != w1:
+        return Decline(f"the gate's weights are {shape_of(gate)}, want {w1}", at=match["out"])
     for bias, width in (("b1", w1[1]), ("b2", w2[1]), ("b3", w1[1])):
         value = match.get(bias)
         if value is not None and not is_per_channel(value, len(x) - 1, width, len(x)):
@@ -52,33 +54,37 @@ def accept(match: Match, graph: Graph) -> MlpSpec | Decline:
             f"what is added has shape {shape_of(residual)}, want {result}", at=match["out"]
         )
     scale = match.get("layer_scale")
-    if scale is not None and not _is_layer_scale(scale, result, w2[1]):
+    axes = None if placed is None else _permutation(placed, graph)
+    column = len(y) - 1 if axes is None else axes.index(len(y) - 1)
+    if scale is not None and not is_per_channel(scale, column, w2[1], len(y)):
         return Decline(
             f"the scale has shape {shape_of(scale)}, want one value per column", at=match["out"]
         )
     steps = (
-        ("bias", match.get("b2") is not None),
-        ("transpose", placed is not None),
-        ("layer_scale", scale is not None),
-        ("residual", residual is not None),
+        Step("bias") if match.get("b2") is not None else None,
+        Step("transpose", axes) if axes is not None else None,
+        Step("layer_scale", (column,)) if scale is not None else None,
+        Step("residual") if residual is not None else None,
     )
     return MlpSpec(
         dtype=str(match["out"].ty.dtype),
         x=x,
         hidden=w1[1],
         out=w2[1],
-        activation=match["activation"],
-        gated=match.get("gate") is not None,
-        epilogue=tuple(name for name, there in steps if there),
+        activation=step_of(match, graph),
+        hidden_bias=match.get("b1") is not None,
+        gated=gate is not None,
+        gate_bias=match.get("b3") is not None,
+        epilogue=tuple(step for step in steps if step is not None),
     )
 
 
-def _is_layer_scale(scale: relax.Expr, result: Shape, width: int) -> bool:
-    """One learnt factor per column, wherever a transpose has put the columns."""
-    rank = len(result)
-    return any(
-        result[axis] == width and is_per_channel(scale, axis, width, rank) for axis in range(rank)
-    )
+def _permutation(placed: relax.Expr, graph: Graph) -> tuple[int, ...]:
+    """The axes of a transpose, counted from the front; none given means reversed."""
+    _, call = graph.bound(placed)
+    rank = call.ty.ndim
+    axes = call.attrs.axes
+    return tuple(reversed(range(rank))) if axes is None else tuple(int(a) % rank for a in axes)
 
 
 MLP = Fusion("mlp", pattern(), accept)

@@ -10,9 +10,11 @@ along other axes than they should: those of the mean, or the channels of an inst
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tvm import relax
 
-from tilewright.ops import NormSpec
+from tilewright.ops import NormSpec, Step
 from tilewright.ops.spec import Shape
 from tilewright.passes.fusion import Decline, Fusion
 from tilewright.passes.pattern import (
@@ -26,7 +28,7 @@ from tilewright.passes.pattern import (
     Tagged,
     maybe,
 )
-from tilewright.passes.relax_constants import array_of, is_constant
+from tilewright.passes.relax_constants import array_of, is_constant, shortest
 from tilewright.passes.shapes import shape_of
 
 _NATIVE = {
@@ -91,20 +93,40 @@ def accept(match: Match, graph: Graph) -> NormSpec | Decline:
                 f"the {name} has shape {shape_of(value)}, and the mean is over axes {axes}",
                 at=match["x"],
             )
+    there = {name: match.get(name) is not None for name in ("weight", "bias")}
+    skip = match.get("left") is not None
     if native:
-        epsilon = float(graph.bound(match["norm"])[1].attrs.epsilon)
-    else:
-        values = array_of(match["epsilon"])
-        if values.size != 1:
-            return Decline("epsilon is not one number", at=match["mean"])
-        epsilon = float(values.reshape(-1)[0])
+        after = {"scale": there["weight"], "bias": there["bias"]}
+        steps = tuple(Step(name) for name, on in after.items() if on)
+        return replace(native_spec(match["norm"], graph), skip=skip, epilogue=steps)
+    values = array_of(match["epsilon"])
+    if values.size != 1:
+        return Decline("epsilon is not one number", at=match["mean"])
     return NormSpec(
         dtype=str(match["x"].ty.dtype),
         method=method,
         x=x,
         axes=axes,
-        epsilon=epsilon,
-        skip=match.get("left") is not None,
+        epsilon=shortest(values.item()),
+        skip=skip,
+        **there,
+    )
+
+
+def native_spec(norm: relax.Expr, graph: Graph) -> NormSpec:
+    """The NormSpec of one operator, bound to `norm`; its input's shape is known."""
+    _, call = graph.bound(norm)
+    x = shape_of(call.args[0])
+    rms = call.op.name == "relax.nn.rms_norm"
+    return NormSpec(
+        dtype=str(call.ty.dtype),
+        method=_NATIVE[call.op.name],
+        x=x,
+        axes=_axes(norm, len(x), graph),
+        epsilon=shortest(call.attrs.epsilon),
+        weight=rms or bool(call.attrs.scale),
+        bias=not rms and bool(call.attrs.center),
+        groups=int(getattr(call.attrs, "num_groups", 1)),
     )
 
 

@@ -118,15 +118,20 @@ class Constant(Pattern):
 
 @dataclass(frozen=True)
 class Number(Pattern):
-    """A number among an operator's arguments, such as a bound of a clip (to 0.1%)."""
+    """A number among an operator's arguments, such as a bound of a clip; `value` to 0.1%."""
 
-    value: float
+    value: float | None = None
+    name: str | None = None
 
     def find(self, expr: relax.Expr, graph: Graph, match: Match) -> Iterator[Match]:
         """Match an immediate."""
         value = getattr(expr, "value", None)
-        if isinstance(value, int | float) and math.isclose(value, self.value, rel_tol=1e-3):
-            yield match
+        if not isinstance(value, int | float):
+            return
+        if self.value is not None and not math.isclose(value, self.value, rel_tol=1e-3):
+            return
+        if found := match._with(self.name, expr):
+            yield found
 
 
 class Op(Pattern):
@@ -199,11 +204,11 @@ class Either(Pattern):
 
 @dataclass(frozen=True)
 class Tagged(Pattern):
-    """`of`, with `values[name]` set to a word that says which alternative it was."""
+    """`of`, with `values[name]` set to a word (or number) that says which alternative it was."""
 
     of: Pattern
     name: str
-    word: str
+    word: str | float
 
     def find(self, expr: relax.Expr, graph: Graph, match: Match) -> Iterator[Match]:
         """Match `of`, once per name."""

@@ -39,7 +39,8 @@ def accept(match: Match, graph: Graph) -> RotarySpec | Decline:
         return Decline(f"the sum has shape {shape_of(match['sum'])}, want {x}", at=match["sum"])
     if first != half or second != half or starts != [0, half[-1]]:
         return Decline(f"the slices are {first} and {second}, want halves of {x}", at=match["sum"])
-    return RotarySpec(dtype=str(match["x"].ty.dtype), x=x)
+    cos, sin = shape_of(match["cos"]), shape_of(match["sin"])
+    return RotarySpec(dtype=str(match["x"].ty.dtype), x=x, cos=cos, sin=sin)
 
 
 def _start(cut: relax.Expr, graph: Graph) -> int:

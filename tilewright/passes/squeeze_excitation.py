@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from tilewright.ops import SqueezeExcitationSpec
 from tilewright.passes import conv_block
-from tilewright.passes.activations import activation
+from tilewright.passes.activations import activation, step_of
 from tilewright.passes.fusion import Decline, Fusion
 from tilewright.passes.pattern import Any, Constant, Either, Graph, Match, Op, Pattern, maybe
 from tilewright.passes.shapes import shape_of
@@ -59,8 +59,9 @@ def accept(match: Match, graph: Graph) -> SqueezeExcitationSpec | Decline:
         dtype=str(match["x"].ty.dtype),
         x=x,
         squeezed=w1[0] if len(w1) > 2 else w1[-1],
-        activation=match["squeeze"],
-        gate=match["gate"],
+        biases=(match.get("b1") is not None, match.get("b2") is not None),
+        activation=step_of(match, graph, "squeeze"),
+        gate=step_of(match, graph, "gate"),
         projection=projection,
     )
 

@@ -7,7 +7,7 @@ After    y = activation(x)
 from __future__ import annotations
 
 from tilewright.ops import ActivationSpec
-from tilewright.passes.activations import activation
+from tilewright.passes.activations import activation, step_of
 from tilewright.passes.fusion import Decline, Fusion
 from tilewright.passes.pattern import Any, Graph, Match, Pattern
 from tilewright.passes.shapes import shape_of
@@ -23,7 +23,7 @@ def accept(match: Match, graph: Graph) -> ActivationSpec | Decline:
     shape = shape_of(match["x"])
     if shape is None:
         return Decline("the input's shape is not known", at=match["x"], mend="use --shape")
-    return ActivationSpec(str(match["x"].ty.dtype), match["activation"], shape)
+    return ActivationSpec(str(match["x"].ty.dtype), step_of(match, graph), shape)
 
 
 ACTIVATION = Fusion("activation", pattern(), accept, at_least=2)

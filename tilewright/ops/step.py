@@ -1,0 +1,77 @@
+"""One elementwise step of a computation: an activation, or another thing done in a store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Step -> meaning of its parameters, in order; sizes are (height, width), padding is all begins,
+# then all ends. A name that is not here is a user's own, with whatever parameters it has.
+PARAMETERS: dict[str, tuple[str, ...]] = {
+    "bias": (),
+    "residual": (),
+    "scale": (),
+    "layer_scale": ("axis",),
+    "max_pool": (
+        *("kernel_h", "kernel_w", "stride_h", "stride_w"),
+        *("top", "left", "bottom", "right", "dilation_h", "dilation_w", "ceil"),
+    ),
+    "relu": (),
+    "clip": ("low", "high"),
+    "leaky_relu": ("alpha",),
+    "prelu": ("axis",),
+    "elu": ("alpha",),
+    "gelu": (),
+    "gelu_tanh": (),
+    "silu": (),
+    "sigmoid": (),
+    "hard_sigmoid": ("alpha", "beta"),
+    "hard_swish": ("alpha", "beta"),
+    "softplus": (),
+    "mish": (),
+    "tanh": (),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step by name, with every number that determines it; arrays are arguments of the group.
+
+    | name | parameters, in order | y |
+    |---|---|---|
+    | bias | | x + b, one value per channel (column) or one in all |
+    | residual | | x + r, of the shape of x |
+    | scale | | x * s, s along the axes that a normalisation's weight has |
+    | layer_scale | axis | x * s, s one value per element of the axis |
+    | transpose | one per axis | the axes of x in this order |
+    | max_pool | kernel 2, strides 2, padding 4, dilation 2, ceil | as ONNX's MaxPool |
+    | relu | | max(x, 0) |
+    | clip | low, high | min(max(x, low), high) |
+    | leaky_relu | alpha | x where x > 0, else alpha * x |
+    | prelu | axis, from the end | x where x > 0, else slope * x, a slope per element of the axis |
+    | elu | alpha | x where x > 0, else alpha * (exp(x) - 1) |
+    | gelu | | x * (1 + erf(x / sqrt(2))) / 2 |
+    | gelu_tanh | | x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))) / 2 |
+    | silu | | x * sigmoid(x) |
+    | sigmoid | | 1 / (1 + exp(-x)) |
+    | hard_sigmoid | alpha, beta | clip(alpha * x + beta, 0, 1) |
+    | hard_swish | alpha, beta | x * hard_sigmoid(x) |
+    | softplus | | log(1 + exp(x)) |
+    | mish | | x * tanh(softplus(x)) |
+    | tanh | | tanh(x) |
+
+    Raises ValueError when a name of this table has another number of parameters.
+    """
+
+    name: str
+    parameters: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        wanted = PARAMETERS.get(self.name, self.parameters)
+        if len(wanted) != len(self.parameters):
+            raise ValueError(f"{self.name}: parameters {self.parameters}, want {wanted}")
+
+    def __str__(self) -> str:
+        """As reports and records spell it, every digit kept: "clip(0, 6)"."""
+        if not self.parameters:
+            return self.name
+        return f"{self.name}({', '.join(repr(p).removesuffix('.0') for p in self.parameters)})"
