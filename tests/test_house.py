@@ -32,6 +32,7 @@ LAYERS = {
     "quantization": 4,
     "analysis": 5,
     "api": 6,
+    "fusions": 7,
     "cli": 7,
     "demo": 8,
 }
