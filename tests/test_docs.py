@@ -413,17 +413,22 @@ def test_bench_page_tells_the_method() -> None:
 
 
 def report_net() -> onnx.ModelProto:
-    """A group, an operator that stands alone and a near miss: what fills every key of a report"""
+    """Two equal blocks, an operator that stands alone and a near miss fill every key of a report"""
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], name="conv", pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["c"], ["r"], name="relu"),
         helper.make_node("Conv", ["r", "kernel"], ["d"], name="computed_weights"),
-        helper.make_node("Erf", ["d"], ["y"], name="erf"),
+        helper.make_node("Erf", ["d"], ["e0"], name="erf"),
     ]
+    for n in range(2):
+        nodes.append(helper.make_node("Conv", [f"e{n}", "square"], [f"s{n}"], name=f"square{n}"))
+        nodes.append(helper.make_node("Relu", [f"s{n}"], [f"t{n}"], name=f"relu{n}"))
+        nodes.append(helper.make_node("Erf", [f"t{n}"], [f"e{n + 1}" if n == 0 else "y"]))
     shapes = {"x": ("batch", 3, 8, 8), "kernel": (4, 8, 1, 1)}
     inputs = [models.value(name, shape) for name, shape in shapes.items()]
     outputs = [models.value("y", ("batch", 4, 8, 8))]
-    return models.model(nodes, inputs, outputs, {"w": models.weight("w", (8, 3, 3, 3))})
+    weights = {"w": models.weight("w", (8, 3, 3, 3)), "square": models.weight("s", (4, 4, 1, 1))}
+    return models.model(nodes, inputs, outputs, weights)
 
 
 def test_fusion_report_page_lists_the_keys(model_file, tmp_path: Path, capsys) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import pytest
@@ -9,11 +10,8 @@ import pytest
 import tilewright
 from tests.net import Net
 from tilewright import DEFAULT_FUSIONS, CompileOptions
-from tilewright.errors import OptionError
-from tilewright.ops import Spec
-from tilewright.passes.fusion import Decline, Fusion
-from tilewright.passes.pattern import Any, Constant, Op
-from tilewright.passes.relax_constants import array_of
+from tilewright.errors import FusionError, OptionError
+from tilewright.fusions import Any, Constant, Decline, Fusion, Op, Spec, array_of
 
 
 @dataclass(frozen=True)
@@ -84,3 +82,48 @@ def test_a_list_replaces_the_default(here):
     report = tilewright.analyze(_model(), fusions=(MINE,))
     assert [g["fusion"] for g in report["groups"]] == ["soft_cap"]
     assert tilewright.analyze(_model(), fusions=())["groups"] == []
+
+
+def _unanswered(match, graph):
+    match["x"]
+
+
+def test_its_mistake_is_not_called_ours():
+    """From the child: the fusion, the node and the line in this file; no log, no traceback."""
+    with pytest.raises(FusionError) as info:
+        tilewright.compile(_model(), fusions=(Fusion("mine", MINE.pattern, _unanswered),))
+    text = str(info.value)
+    line = _unanswered.__code__.co_firstlineno
+    for part in ("'mine'", "None", "(Mul)", f"test_user_fusions.py, line {line}"):
+        assert part in text
+    assert "of ours" not in text and "log" not in text
+
+
+def test_what_it_cannot_cover_is_told_with_its_name(here):
+    net = Net(x=(4, 8))
+    model = net.model(net.Relu(net.CumSum("x", net.const(1, "int64"))))
+    running = Fusion("running", Op("relax.nn.relu", Op("relax.cumsum")), lambda m, g: _SPEC)
+    with pytest.raises(FusionError, match="fusion 'running' covers what cannot be") as info:
+        tilewright.analyze(model, fusions=(running,))
+    assert "(CumSum)" in info.value.where
+
+
+_SPEC = SoftCapSpec("float32", 1.0)
+
+
+def test_a_bad_list_is_refused_before_anything_runs(here, monkeypatch):
+    monkeypatch.setattr("tilewright.compiler.child.call", None)
+    for fusions, says in (
+        (MINE, "a list or a tuple"),
+        ((MINE, MINE), "two fusions are called 'soft_cap'"),
+        ((Fusion("clean_up", MINE.pattern, _accept),), "as is an optional stage"),
+    ):
+        with pytest.raises(OptionError, match=says):
+            tilewright.compile(_model(), fusions=fusions)
+
+
+def test_what_cannot_travel_is_refused(here):
+    lock = threading.Lock()
+    stuck = Fusion("stuck", MINE.pattern, lambda match, graph: lock)
+    with pytest.raises(OptionError, match="cannot be handed to the compiler's process"):
+        tilewright.analyze(_model(), fusions=(stuck,))

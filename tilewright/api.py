@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tilewright.compiler import child
 from tilewright.compiler.artifact import Artifact, check_writable, library_of, read_bundle
 from tilewright.compiler.sections import read_manifest
-from tilewright.compiler.steps import OPTIONAL_STEPS
+from tilewright.compiler.steps import OPTIONAL_STAGES, OPTIONAL_STEPS
 from tilewright.errors import ArtifactError, CheckFailed, ModelError, OptionError, TargetError
 from tilewright.options import CompileOptions
 from tilewright.targets import Target, host, resolve
@@ -45,10 +46,11 @@ def compile(
     after each stage. `progress` is called with {"event": "start" | "done", "step": ...}.
 
     Raises ModelError or UnsupportedModel for the file, OptionError and TargetError for the
-    arguments, CompileError when the compiler fails, and CheckFailed when the numbers differ.
+    arguments, FusionError when a fusion of yours fails, CompileError when the compiler does, and
+    CheckFailed when the numbers differ.
     """
     options = options or CompileOptions()
-    _check_step_names(options, fusions)
+    _check_names(options, fusions)
     row = resolve(target)
     folder = tempfile.TemporaryDirectory(prefix="tilewright-")
     job = _job(model, Path(folder.name), row, shapes, options, fusions)
@@ -151,7 +153,7 @@ def analyze(
     after; coverage; what is left alone, and near misses with their reasons.
     """
     options = options or CompileOptions()
-    _check_step_names(options, fusions)
+    _check_names(options, fusions)
     with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
         job = _job(model, Path(folder), resolve(target), shapes, options, fusions)
         name = "tilewright.analysis.analyze_job:analyze_job"
@@ -280,7 +282,13 @@ def _job(
         import cloudpickle
 
         pickled = folder / "fusions.pickle"
-        pickled.write_bytes(cloudpickle.dumps(tuple(fusions)))
+        try:
+            pickled.write_bytes(cloudpickle.dumps(tuple(fusions)))
+        except (TypeError, AttributeError, pickle.PicklingError) as error:
+            raise OptionError(
+                f"the fusions cannot be handed to the compiler's process: {error}",
+                expected="functions that cloudpickle can copy: no locks, no sockets",
+            ) from error
     return {
         "path": str(_as_file(model, folder)),
         "target": target.to_dict(),
@@ -291,8 +299,13 @@ def _job(
     }
 
 
-def _check_step_names(options: CompileOptions, fusions: Sequence[Fusion] | None) -> None:
-    known = (*OPTIONAL_STEPS, *(fusion.name for fusion in fusions or ()))
+def _check_names(options: CompileOptions, fusions: Sequence[Fusion] | None) -> None:
+    """Raise OptionError unless `fusions` are fusions, and the steps that `options` name exist."""
+    if fusions:
+        from tilewright.passes.fusion import check_list
+
+        check_list(fusions, reserved=OPTIONAL_STAGES)
+    known = list(dict.fromkeys([*OPTIONAL_STEPS, *(fusion.name for fusion in fusions or ())]))
     for name in (*options.disable, *options.only):
         if name not in known:
             raise OptionError(

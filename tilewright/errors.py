@@ -69,6 +69,10 @@ class OptionError(TilewrightError):
     """A flag or an argument does not fit."""
 
 
+class FusionError(TilewrightError):
+    """A fusion that a user wrote raised, gave no answer, or covers what cannot be lowered."""
+
+
 class TargetError(TilewrightError):
     """The target is unknown, or this machine cannot build for it or run it."""
 

@@ -3,14 +3,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 import tvm
 from tvm import relax
 
 from tests.passes.graphs import module, run
+from tilewright.errors import OptionError
 from tilewright.passes import fusion
-from tilewright.passes.fusion import Decline, Fusion, fuse
+from tilewright.passes.fusion import Decline, Fusion, check_list, fuse
 from tilewright.passes.legalize import legalize
-from tilewright.passes.pattern import Any, Constant, Either, Op, Pattern
+from tilewright.passes.pattern import Any, Constant, Either, Item, Op, Pattern
 from tilewright.passes.shapes import shape_of
 
 X = (2, 4)
@@ -124,7 +126,7 @@ def test_reasons_call_values_what_the_user_calls_them():
         return bb.emit(op.add(bb.emit(op.tanh(e), "t"), bb.emit(op.sigmoid(e), "other")))
 
     names = {"e": "node_exp (Exp)", "other": "node_gate (Sigmoid)"}
-    _, report = fuse(module(build, x=X), [LONG], lambda name: names.get(name, name))
+    _, report = fuse(module(build, x=X), [LONG], names)
     (miss,) = report.near_misses
     assert miss.reason == "node_exp (Exp) has a second reader, node_gate (Sigmoid)"
 
@@ -202,3 +204,63 @@ def test_a_group_of_fewer_values_is_left_alone():
     assert _fused(_chain, pair)[2] == [("pair", ("e", "gv"))]
     _, report, groups = _fused(lambda bb, x: bb.emit(op.exp(x)), pair)
     assert groups == [] and report.near_misses == []
+
+
+@pytest.mark.parametrize("name", ["", "SoftCap", "soft-cap", "2d", "_x", "soft cap", None])
+def test_a_name_is_a_name_of_kernels(name):
+    with pytest.raises(OptionError, match="a fusion cannot be called") as info:
+        Fusion(name, EXP, print)
+    assert "'soft_cap'" in info.value.expected
+
+
+BAD_FIELDS = {
+    "pattern": {"pattern": "relax.exp"},
+    "accept": {"accept": None},
+    "at_least": {"at_least": 0},
+}
+
+
+@pytest.mark.parametrize("field", BAD_FIELDS)
+def test_a_field_of_the_wrong_kind_is_refused_by_name(field):
+    fields = {"name": "mine", "pattern": EXP, "accept": print, **BAD_FIELDS[field]}
+    with pytest.raises(OptionError, match=f"fusion 'mine': {field} is "):
+        Fusion(**fields)
+
+
+BAD_LISTS = {
+    "one_fusion": (SHORT, ["fusions is Fusion(name='short'", "a list or a tuple"]),
+    "nested": (((SHORT,), LONG), ["entry 1 of fusions is (Fusion(", "takes a star"]),
+    "no_fusion": ([LONG, EXP], ["entry 2 of fusions is <", "expected: a Fusion"]),
+    "twice": ([LONG, SHORT, LONG], ["two fusions are called 'long'", "entry 3"]),
+    "reserved": ([LONG, _fusion("clean_up", EXP)], ["'clean_up'", "entry 2", "fuse_ops"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LISTS)
+def test_a_list_that_is_none_is_refused(case):
+    given, says = BAD_LISTS[case]
+    with pytest.raises(OptionError) as info:
+        check_list(given, reserved=("clean_up", "fuse_ops"))
+    for part in says:
+        assert part in str(info.value)
+
+
+def test_a_good_list_is_left_alone():
+    check_list((LONG, SHORT), reserved=("fuse_ops",))
+
+
+def _halves(bb, x):
+    return bb.emit(op.exp(bb.emit(relax.TupleGetItem(bb.emit(op.split(x, 2, 1), "both"), 0), "a")))
+
+
+def test_a_group_gives_one_tensor():
+    _, report, groups = _fused(_halves, _fusion("halves", Op("relax.split")))
+    assert groups == []
+    assert report.near_misses[0].reason == "both is a tuple, and a group takes and gives tensors"
+
+
+def test_a_group_takes_no_tuple():
+    _, report, groups = _fused(_halves, _fusion("half", Op("relax.exp", Item(Any("pair"), 0))))
+    assert groups == [] and "both is a tuple" in report.near_misses[0].reason
+    whole = _fusion("half", Op("relax.exp", Item(Op("relax.split"), 0)))
+    assert _fused(_halves, whole)[2] == [("half", ("both", "a", "gv"))]

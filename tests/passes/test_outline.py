@@ -122,3 +122,17 @@ def test_open_sizes_stay_open():
 
     after, _, _ = _outlined(module(build, x=(n, 4)), "wide", "gv")
     assert run(legalize()(after), np.ones((3, 4), np.float32)).shape == (6, 2)
+
+
+def test_sizes_that_no_argument_tells_are_handed_over():
+    """Of b * s rows a function could tell neither b nor s, and its result would lose its shape."""
+    b, s = (tvm.tirx.Var(name, "int64") for name in "bs")
+
+    def build(bb, x):
+        rows = bb.emit(op.exp(bb.emit(op.reshape(x, (b * s, 4)), "rows")), "e")
+        return bb.emit(op.tanh(rows))
+
+    after, _, arguments = _outlined(module(build, x=(b, s, 4)), "e", "gv")
+    assert len(arguments) == 1, "the tensors; sizes are no data"
+    x = np.ones((2, 3, 4), np.float32)
+    np.testing.assert_allclose(run(legalize()(after), x), np.tanh(np.exp(x)).reshape(6, 4), 1e-6)

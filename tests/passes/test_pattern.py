@@ -5,6 +5,7 @@ import pytest
 from tvm import relax
 
 from tests.passes.graphs import module
+from tilewright.errors import OptionError
 from tilewright.passes.pattern import (
     Any,
     Constant,
@@ -40,6 +41,21 @@ def test_matches_an_operator_with_its_arguments():
         Op("relax.subtract", Any("a"), Any("b")), lambda bb, x, y: bb.emit(op.subtract(x, y))
     )
     assert found["a"].name == "x" and found["b"].name == "y" and _covered(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("relax.tanhh", "relax.tanh"), ("Tanh", "relax.tanh"), ("relax.nn.zz", "")]
+)
+def test_an_operator_that_relax_does_not_have_is_refused(name, meant):
+    """It would match nothing, and nobody would say why."""
+    with pytest.raises(OptionError, match=f"Relax has no operator '{name}'") as info:
+        Op(("relax.exp", name))
+    assert f"such as {meant or 'relax.nn.relu'}" in info.value.expected
+
+
+def test_an_argument_that_is_no_pattern_is_refused():
+    with pytest.raises(OptionError, match=r"argument of Op.* is 2\.0"):
+        Op("relax.multiply", Any(), 2.0)
 
 
 def test_any_of_several_operators():

@@ -24,8 +24,10 @@ from tilewright.compiler.importer.load import load
 from tilewright.compiler.importer.model import OnnxModel, check_dtype
 from tilewright.compiler.importer.normalise import normalise
 from tilewright.compiler.manifest import interface
+from tilewright.compiler.steps import OPTIONAL_STAGES
 from tilewright.compiler.weights import WeightTable, lift_weights
 from tilewright.options import CompileOptions
+from tilewright.passes.blame import blame_group, is_ours
 from tilewright.passes.fold_affine import fold_affine
 from tilewright.passes.fold_batch_norm import fold_batch_norm
 from tilewright.passes.fold_constants import fold_constants
@@ -115,9 +117,26 @@ def _passes(*passes: tvm.transform.Pass) -> Callable[[Work], str]:
 def _fuse(work: Work) -> str:
     names = tuple(fusion.name for fusion in work.fusion_list)
     chosen = [f for f in work.fusion_list if _is_named(f.name, work.options, names)]
-    work.mod, work.fusions = fuse(work.mod, chosen, lambda name: work.origins.get(name, name))
+    work.mod, work.fusions = fuse(work.mod, chosen, work.origins)
     counts = Counter(group.fusion for group in work.fusions.groups)
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
+
+
+def _lowering(*passes: tvm.transform.Pass) -> Callable[[Work], str]:
+    """`passes`; where they fail over a group of a user's fusion, the error names it."""
+    run_passes = _passes(*passes)
+
+    def run(work: Work) -> str:
+        try:
+            return run_passes(work)
+        except Exception:
+            users = {fusion.name for fusion in work.fusion_list if not is_ours(fusion)}
+            groups = [group for group in work.fusions.groups if group.fusion in users]
+            with work.tvm_target:
+                blame_group(work.mod, passes, groups, work.origins)
+            raise
+
+    return run
 
 
 def _schedule(work: Work) -> str:
@@ -195,10 +214,10 @@ STAGES: tuple[Stage, ...] = (
         "before legalize: patterns are written in graph operators",
         level=2,
     ),
-    Stage("legalize", _passes(legalize()), "graph operators to kernels"),
+    Stage("legalize", _lowering(legalize()), "graph operators to kernels"),
     Stage(
         "fuse_ops",
-        _passes(*_TVM_FUSION),
+        _lowering(*_TVM_FUSION),
         "on kernels: TVM's fusion reads their access patterns",
         level=2,
         optional=True,
@@ -209,9 +228,6 @@ STAGES: tuple[Stage, ...] = (
     Stage("codegen", build.generate_code, "LLVM"),
     Stage("link", build.link, "one library with kernels, weights and manifest"),
 )
-
-
-OPTIONAL_STAGES: tuple[str, ...] = tuple(stage.name for stage in STAGES if stage.optional)
 
 
 def chosen_stages(options: CompileOptions) -> list[Stage]:

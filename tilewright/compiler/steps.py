@@ -4,11 +4,8 @@
 the same.
 """
 
-OPTIONAL_STEPS = (
-    "fold_constants",
-    "fold_batch_norm",
-    "fold_affine",
-    "clean_up",
+CLEAN_UPS = ("fold_constants", "fold_batch_norm", "fold_affine", "clean_up")
+FUSIONS = (
     "attention",
     "squeeze_excitation",
     "mlp",
@@ -19,5 +16,6 @@ OPTIONAL_STEPS = (
     "norm",
     "linear",
     "activation",
-    "fuse_ops",
 )
+OPTIONAL_STAGES = (*CLEAN_UPS, "fuse_ops")
+OPTIONAL_STEPS = (*CLEAN_UPS, *FUSIONS, "fuse_ops")

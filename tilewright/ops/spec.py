@@ -33,8 +33,12 @@ class Spec:
         return json.dumps(self.to_dict(), sort_keys=True)
 
 
-def _json_value(value: Spec | Step) -> str | dict[str, Any]:
-    return str(value) if isinstance(value, Step) else value.to_dict()
+def _json_value(value: object) -> str | dict[str, Any]:
+    if isinstance(value, Step):
+        return str(value)
+    if isinstance(value, Spec):
+        return value.to_dict()
+    raise TypeError(f"{type(value).__name__} is not JSON serializable")
 
 
 def check_sizes(spec: Spec, **sizes: Dim | Shape) -> None:

@@ -3,12 +3,14 @@
 A fusion has a pattern, an `accept` that looks at a match and returns a Spec or a Decline, and
 a name. Fusions are tried in the order of their list; within one, later values first; the
 first match wins. What is fused becomes a private function that runs as one kernel or one group
-of kernels. Safety is shared: a value that something outside the group reads is never swallowed.
+of kernels. Safety is shared: a value that something outside the group reads is never swallowed,
+and what a group takes and gives are tensors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Protocol
@@ -17,6 +19,8 @@ import tvm
 from tvm import relax
 from tvm.ir import Expr
 
+from tilewright.errors import OptionError
+from tilewright.passes.blame import blaming, checked
 from tilewright.passes.outline import outline
 from tilewright.passes.pattern import Graph, Match, Pattern
 from tilewright.passes.uses import readers_of
@@ -43,13 +47,33 @@ class Decline:
 
 @dataclass(frozen=True)
 class Fusion:
-    """A named pattern. `accept` gets a match whose inner values nobody else reads."""
+    """A named pattern. `accept` gets a match whose inner values nobody else reads.
+
+    Raises OptionError when a field is of the wrong kind, or `name` is not a name in lower case.
+    """
 
     name: str
     pattern: Pattern
     accept: Callable[[Match, Graph], Spec | Decline]
     # How many values a match must cover: an activation of one operator alone is no group.
     at_least: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not re.fullmatch("[a-z][a-z0-9_]*", self.name):
+            raise OptionError(
+                f"a fusion cannot be called {self.name!r}",
+                expected="lower-case letters, digits and _, such as 'soft_cap': it names kernels",
+            )
+        for field_name, fits, wanted in (
+            ("pattern", isinstance(self.pattern, Pattern), "a pattern, such as Op('relax.tanh')"),
+            ("accept", callable(self.accept), "a function (match, graph) -> Spec or Decline"),
+            ("at_least", isinstance(self.at_least, int) and self.at_least > 0, "1 or more"),
+        ):
+            if not fits:
+                raise OptionError(
+                    f"fusion {self.name!r}: {field_name} is {getattr(self, field_name)!r}",
+                    expected=wanted,
+                )
 
 
 @dataclass(frozen=True)
@@ -102,10 +126,46 @@ class _Chosen:
     root: relax.Var
 
 
+def check_list(fusions: Sequence[Fusion], reserved: Sequence[str]) -> None:
+    """Raise OptionError unless all are fusions, with names of their own, none of them `reserved`.
+
+    Names choose fusions (--disable, --only), and tell groups and near misses apart.
+    """
+    if not isinstance(fusions, Sequence):
+        raise OptionError(f"fusions is {fusions!r:.200}", expected="a list or a tuple of Fusions")
+    names: set[str] = set()
+    for place, fusion in enumerate(fusions, start=1):
+        if not isinstance(fusion, Fusion):
+            raise OptionError(
+                f"entry {place} of fusions is {fusion!r:.200}",
+                expected="a Fusion",
+                hint="a list inside the list takes a star: (*DEFAULT_FUSIONS, MINE)"
+                if isinstance(fusion, Sequence)
+                else None,
+            )
+        if fusion.name in names:
+            raise OptionError(
+                f"two fusions are called {fusion.name!r}",
+                where=f"entry {place} of fusions is the second",
+                expected="a name of its own for each",
+            )
+        if fusion.name in reserved:
+            raise OptionError(
+                f"a fusion is called {fusion.name!r}, as is an optional stage",
+                where=f"entry {place} of fusions",
+                expected=f"another name than: {', '.join(reserved)}",
+            )
+        names.add(fusion.name)
+
+
 def fuse(
-    mod: tvm.IRModule, fusions: Sequence[Fusion], shown: Callable[[str], str] = str
+    mod: tvm.IRModule, fusions: Sequence[Fusion], origins: Mapping[str, str] | None = None
 ) -> tuple[tvm.IRModule, FusionReport]:
-    """Apply `fusions` in order to `main`; reasons call a variable what `shown` makes of it."""
+    """Apply `fusions` in order to `main`; `origins` names the ONNX nodes of its variables.
+
+    Raises FusionError when a fusion that a user wrote fails or gives no answer.
+    """
+    names = origins or {}
     main = mod["main"]
     graph = Graph(main)
     readers = readers_of(main)
@@ -117,7 +177,8 @@ def fuse(
         for root in reversed(order):
             if root in taken:
                 continue
-            found = _first_match(fusion, root, graph, readers, taken, shown)
+            with blaming(fusion, root.name, names):
+                found = _first_match(fusion, root, graph, readers, taken, names)
             if isinstance(found, _Chosen):
                 chosen.append(found)
                 taken |= set(found.match.covered)
@@ -130,13 +191,13 @@ def fuse(
         name = f"{choice.fusion.name}_{number}"
         members = sorted(choice.match.covered, key=places.__getitem__)
         mod, kernel, arguments = outline(mod, name, members, choice.spec.to_dict())
-        names = tuple(var.name for var in members)
+        inside = tuple(var.name for var in members)
         tensors = tuple(t.ty for t in (*arguments, choice.root))
         roles = tuple(_role(argument, choice.match, graph) for argument in arguments)
         report.groups.append(
-            Group(choice.fusion.name, name, kernel, choice.spec, names, tensors, roles)
+            Group(choice.fusion.name, name, kernel, choice.spec, inside, tensors, roles)
         )
-        takers |= dict.fromkeys(names, choice.fusion.name)
+        takers |= dict.fromkeys(inside, choice.fusion.name)
     report.near_misses = [replace(m, taken_by=takers.get(m.root)) for m in report.near_misses]
     return relax.transform.Normalize()(mod), report
 
@@ -147,14 +208,15 @@ def _first_match(
     graph: Graph,
     readers: dict[relax.Var, set],
     taken: set[relax.Var],
-    shown: Callable[[str], str],
+    names: Mapping[str, str],
 ) -> _Chosen | NearMiss | None:
     miss = None
     for match in islice(fusion.pattern.match(root, graph), MAX_WAYS):
         covered = set(match.covered)
         if root not in covered or covered & taken or len(covered) < fusion.at_least:
             continue
-        verdict = _leak(match, root, readers, shown) or fusion.accept(match, graph)
+        verdict = _unfit(match, root, graph, names) or _leak(match, root, readers, names)
+        verdict = verdict or checked(fusion.accept(match, graph), Decline)
         if not isinstance(verdict, Decline):
             return _Chosen(fusion, match, verdict, root)
         at = verdict.at.name if isinstance(verdict.at, relax.Var) else root.name
@@ -162,8 +224,24 @@ def _first_match(
     return miss
 
 
+def _unfit(match: Match, root: relax.Var, graph: Graph, names: Mapping[str, str]) -> Decline | None:
+    """A group is a function of tensors with one tensor as result."""
+    covered = set(match.covered)
+    read = [v for var in match.covered for v in relax.analysis.free_vars(graph.bound(var)[1])]
+    for value in (root, *(v for v in read if v not in covered)):
+        if isinstance(value.ty, relax.TupleType | relax.ShapeType):
+            kind = "tuple" if isinstance(value.ty, relax.TupleType) else "shape"
+            shown = names.get(value.name, value.name)
+            return Decline(
+                f"{shown} is a {kind}, and a group takes and gives tensors",
+                at=value,
+                mend="cover what makes it, and of a tuple the Item that is used",
+            )
+    return None
+
+
 def _leak(
-    match: Match, root: relax.Var, readers: dict[relax.Var, set], shown: Callable[[str], str]
+    match: Match, root: relax.Var, readers: dict[relax.Var, set], names: Mapping[str, str]
 ) -> Decline | None:
     covered = set(match.covered)
     for var in match.covered:
@@ -171,11 +249,13 @@ def _leak(
             continue
         if outside := readers[var] - covered:
             reader = min(
-                shown(reader.name) if isinstance(reader, relax.Var) else "the model's outputs"
+                names.get(reader.name, reader.name)
+                if isinstance(reader, relax.Var)
+                else "the model's outputs"
                 for reader in outside
             )
             return Decline(
-                f"{shown(var.name)} has a second reader, {reader}",
+                f"{names.get(var.name, var.name)} has a second reader, {reader}",
                 at=var,
                 mend="compute it twice, or read the fused result instead",
             )

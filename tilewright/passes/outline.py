@@ -26,11 +26,11 @@ _FOLDS_SCALARS = frozenset(
 def outline(
     mod: tvm.IRModule, name: str, members: Sequence[relax.Var], spec: dict
 ) -> tuple[tvm.IRModule, str, list[relax.Expr]]:
-    """`mod` with the bindings of `members` (in order) in a function; its name and arguments.
+    """`mod` with the bindings of `members` (in order) in a function; its name and tensor arguments.
 
     The function is called `name`, or as an equal one that is already there. The last member is
     its result; nothing outside may read the others. Constants become arguments, so that weights
-    stay outside the code.
+    stay outside the code; open sizes that no argument's shape tells are handed over with them.
     """
     main = mod["main"]
     inside = {
@@ -72,7 +72,13 @@ def outline(
         local[var] = kind(var.name, var.ty)
         bindings.append(relax.VarBinding(local[var], value))
     body = relax.SeqExpr([relax.DataflowBlock(bindings)], local[members[-1]])
-    function = relax.Function(params, body, members[-1].ty, is_pure=True).with_attrs(
+    function = relax.Function(params, body, members[-1].ty, is_pure=True)
+    sizes = relax.analysis.free_symbolic_vars(function)
+    if sizes:
+        # Of an argument of n * 8 values the function could not tell n: it is handed over.
+        params.append(relax.Var("sizes", relax.ShapeType(sizes)))
+        function = relax.Function(params, body, members[-1].ty, is_pure=True)
+    function = function.with_attrs(
         {"Primitive": True, SPEC_ATTRIBUTE: json.dumps(spec, sort_keys=True)}
     )
     mod = mod.clone()
@@ -80,7 +86,8 @@ def outline(
     builder = relax.BlockBuilder(mod)
     var = builder.add_func(private, name)
     mod = builder.get()
-    mod.update_func(mod.get_global_var("main"), _with_call(main, members, var, arguments))
+    handed = [*arguments, relax.ShapeExpr(sizes)] if sizes else arguments
+    mod.update_func(mod.get_global_var("main"), _with_call(main, members, var, handed))
     return mod, var.name_hint, arguments
 
 

@@ -10,14 +10,18 @@ everywhere in a pattern.
 
 from __future__ import annotations
 
+import difflib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
+import tvm
 from tvm import relax
 
+from tilewright.errors import OptionError
 from tilewright.passes.relax_constants import array_of, is_constant
 
 COMMUTATIVE = frozenset(
@@ -138,12 +142,21 @@ class Op(Pattern):
     """A call of an operator (or one of several) with arguments that match.
 
     Arguments that are not given may be anything. `name` stands for the variable it is bound to.
+    Raises OptionError for an operator that Relax does not have: it would match nothing, ever.
     """
 
     def __init__(
         self, operator: str | tuple[str, ...], *arguments: Pattern, name: str | None = None
     ) -> None:
         self._operators = (operator,) if isinstance(operator, str) else operator
+        for known in self._operators:
+            _check_operator(known)
+        for argument in arguments:
+            if not isinstance(argument, Pattern):
+                raise OptionError(
+                    f"an argument of Op({operator!r}) is {argument!r}",
+                    expected="a pattern: Any(...), Constant(value=2), Number(0), Op(...)",
+                )
         self._arguments = arguments
         self._name = name
 
@@ -221,6 +234,27 @@ class Tagged(Pattern):
 def maybe(wrap: Callable[[Pattern], Pattern], inner: Pattern) -> Pattern:
     """`wrap(inner)` where it is there, else `inner`."""
     return Either(wrap(inner), inner)
+
+
+def _check_operator(name: str) -> None:
+    known = _relax_operators()
+    if name not in known:
+        words = {other.rsplit(".", 1)[-1]: other for other in sorted(known)}
+        close = difflib.get_close_matches(name.lower().rsplit(".", 1)[-1], words)
+        raise OptionError(
+            f"Relax has no operator {name!r}",
+            expected=f"such as {', '.join(words[word] for word in close)}"
+            if close
+            else "a name such as relax.nn.relu",
+            hint="`tilewright compile MODEL.onnx --dump DIR` shows the graph: R.tanh is relax.tanh",
+        )
+
+
+@cache
+def _relax_operators() -> frozenset[str]:
+    """Names of all operators that Relax has."""
+    names = (str(name) for name in tvm.ir.Op.list_op_names())
+    return frozenset(name for name in names if name.startswith("relax."))
 
 
 def _find_all(

@@ -1,4 +1,4 @@
-"""What is read; what is refused stands in tests/test_bad_input.py."""
+"""What is read; what is refused stands in tests/bad_input/."""
 
 from __future__ import annotations
 

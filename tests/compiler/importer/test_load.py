@@ -1,4 +1,4 @@
-"""What is accepted; what is refused stands in tests/test_bad_input.py."""
+"""What is accepted; what is refused stands in tests/bad_input/."""
 
 from __future__ import annotations
 
