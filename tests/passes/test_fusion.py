@@ -139,7 +139,7 @@ def test_arguments_have_the_names_of_the_pattern():
 
     (group,) = _fused(build, _fusion("scaled", scaled))[1].groups
     assert sorted(group.roles) == ["scale", "x"]
-    assert [[int(d) for d in t.shape] for t in group.tensors][-1] == list(X)
+    assert _shapes(group)[group.roles["scale"]] == (4,) and _shapes(group)[-1] == X
 
 
 def test_the_first_reason_is_kept():

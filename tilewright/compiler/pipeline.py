@@ -23,6 +23,7 @@ from tilewright.compiler.importer.convert.to_relax import to_relax
 from tilewright.compiler.importer.load import load
 from tilewright.compiler.importer.model import OnnxModel, check_dtype
 from tilewright.compiler.importer.normalise import normalise
+from tilewright.compiler.lower import lower_groups
 from tilewright.compiler.manifest import interface
 from tilewright.compiler.steps import OPTIONAL_STAGES
 from tilewright.compiler.weights import WeightTable, lift_weights
@@ -55,6 +56,7 @@ class Work:
     mod: tvm.IRModule | None = None
     origins: dict[str, str] = field(default_factory=dict)
     fusions: FusionReport = field(default_factory=FusionReport)
+    refusals: dict[str, dict[str, str]] = field(default_factory=dict)
     weights: WeightTable | None = None
     kernels: list[str] = field(default_factory=list)
     executable: Any = None
@@ -137,6 +139,11 @@ def _lowering(*passes: tvm.transform.Pass) -> Callable[[Work], str]:
             raise
 
     return run
+
+
+def _lower(work: Work) -> str:
+    work.mod, counts, work.refusals = lower_groups(work.mod, work.fusions.groups, work.target)
+    return ", ".join(f"{count} {rule}" for rule, count in counts.items()) or "nothing"
 
 
 def _schedule(work: Work) -> str:

@@ -82,7 +82,7 @@ class Group:
 
     `function` is its own name, `kernel` that of the function it shares with equal groups,
     `members` the values inside in order, `tensors` the types of the arguments and of the result,
-    `roles` what the pattern calls each argument (None for one it has no name for).
+    `roles` which argument each name of the pattern stands for.
     """
 
     fusion: str
@@ -91,7 +91,7 @@ class Group:
     spec: Spec
     members: tuple[str, ...]
     tensors: tuple[relax.TensorType, ...]
-    roles: tuple[str | None, ...]
+    roles: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def fuse(
         mod, kernel, arguments = outline(mod, name, members, choice.spec.to_dict())
         inside = tuple(var.name for var in members)
         tensors = tuple(t.ty for t in (*arguments, choice.root))
-        roles = tuple(_role(argument, choice.match, graph) for argument in arguments)
+        roles = _roles(arguments, choice.match, graph)
         report.groups.append(
             Group(choice.fusion.name, name, kernel, choice.spec, inside, tensors, roles)
         )
@@ -262,11 +262,12 @@ def _leak(
     return None
 
 
-def _role(argument: relax.Expr, match: Match, graph: Graph) -> str | None:
-    """The name under which the pattern found `argument`."""
-    same = (n for n, v in match.values.items() if isinstance(v, Expr) and _is(v, argument, graph))
-    return next(same, None)
-
-
-def _is(value: Expr, argument: relax.Expr, graph: Graph) -> bool:
-    return value.same_as(argument) or graph.bound(value)[1].same_as(argument)
+def _roles(arguments: Sequence[relax.Expr], match: Match, graph: Graph) -> dict[str, int]:
+    """Which argument each name of the pattern stands for; one may have several names."""
+    return {
+        name: place
+        for name, value in match.values.items()
+        for place, argument in enumerate(arguments)
+        if isinstance(value, Expr)
+        and (value.same_as(argument) or graph.bound(value)[1].same_as(argument))
+    }

@@ -49,7 +49,7 @@ class Blocking:
 class Product:
     """What is computed: out[m, n] = sum a[row(m) + ...] * b[..., n], for m < `m`, n < `n`.
 
-    `row(m)` is where row m of a begins, `place(m)` where row m of the result does. `b` is
+    `row(m)` is where row m of a begins. `b` is
     packed: [panel][k][columns of a panel], panels as wide as the tile, the last one padded to
     whole vectors; or, with `b_row`, plain rows of that length from `b_base` on.
     """
@@ -60,7 +60,6 @@ class Product:
     row: Callable[[tirx.Expr], Index]
     reduction: Reduction
     b: Flat
-    place: Callable[[tirx.Expr], Index]
     b_row: Index | None = None
     b_base: Index = 0
 

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+import numpy as np
 from tvm import tirx
 
 from tilewright.ops import Step
+from tilewright.ops.spec import Shape
 from tilewright.targets.rules import vector_math
-from tilewright.targets.rules.tir import Flat, Index, number
-
-# (row, column, lanes) of the result -> where the value stands in an operand of its shape.
-At = Callable[[Index, Index], Index]
-
-
-@dataclass(frozen=True)
-class Operand:
-    """An array that a step reads: `per_column` one value a column, else of the result's shape.
-
-    One of a single element (`scalar`) is the same for all.
-    """
-
-    values: Flat
-    scalar: bool = False
-
+from tilewright.targets.rules.packing import pad_columns
+from tilewright.targets.rules.rule import Given, GroupCall
+from tilewright.targets.rules.tir import Flat, Index, Kernel, number
 
 ELEMENTWISE: dict[str, Callable[..., tirx.Expr]] = {
     "relu": lambda x: tirx.max(_zero(x), x),
@@ -43,14 +31,21 @@ ELEMENTWISE: dict[str, Callable[..., tirx.Expr]] = {
     "mish": vector_math.mish,
     "tanh": vector_math.tanh,
 }
-# Steps that read an array; `Epilogue` takes one operand for each, in order.
-_ADDED = ("bias", "residual")
+# Steps that read an array, and whether it has one value a column (else it has the result's
+# shape). `Epilogue` takes one operand for each, in order. "gate" is the factor of a gated layer.
+_READING: dict[str, tuple[bool, Callable[..., tirx.Expr]]] = {
+    "bias": (True, lambda x, b: x + b),
+    "residual": (False, lambda x, r: x + r),
+    "layer_scale": (True, lambda x, s: x * s),
+    "prelu": (True, lambda x, slope: tirx.Select(x > _zero(x), x, x * slope)),
+    "gate": (False, lambda x, g: x * g),
+}
 
 
 class Epilogue:
     """The steps of a spec with their operands, applied to vectors of the result."""
 
-    def __init__(self, steps: Sequence[Step], operands: Sequence[Operand]) -> None:
+    def __init__(self, steps: Sequence[Step], operands: Sequence[Flat]) -> None:
         self._steps = tuple(steps)
         self._operands = tuple(operands)
 
@@ -58,7 +53,7 @@ class Epilogue:
     def refuses(steps: Sequence[Step]) -> str | None:
         """Why these steps cannot be done in a store; None where they can."""
         for step in steps:
-            if step.name not in ELEMENTWISE and step.name not in _ADDED:
+            if step.name not in ELEMENTWISE and step.name not in _READING:
                 return f"the step {step} is not done in a store"
         return None
 
@@ -66,17 +61,60 @@ class Epilogue:
         """`value` after all steps: `place` in the whole result, `column` among its columns."""
         operands = iter(self._operands)
         for step in self._steps:
-            if step.name in _ADDED:
+            if step.name in _READING:
+                per_column, apply = _READING[step.name]
                 operand = next(operands)
-                where = place if step.name == "residual" else column
-                value = value + (
-                    operand.values.splat(0, lanes)
-                    if operand.scalar
-                    else operand.values.load(where, lanes)
-                )
+                value = apply(value, operand.load(column if per_column else place, lanes))
             else:
-                value = ELEMENTWISE[step.name](value, *step.parameters)
+                value = _with_name(value, lambda x, s=step: ELEMENTWISE[s.name](x, *s.parameters))
         return value
+
+
+def operands_of(
+    steps: tuple[Step, ...], call: GroupCall, bias: str, residuals: tuple[str, ...]
+) -> tuple[np.ndarray | Given, ...]:
+    """The operands of `steps`: arrays of the group, or Given residuals in order."""
+    found: list[np.ndarray | Given] = []
+    left = iter([role for role in residuals if role in call.roles])
+    for step in steps:
+        if step.name == "bias":
+            found.append(call.get(bias).array)
+        elif step.name == "layer_scale":
+            found.append(call.get("layer_scale").array)
+        elif step.name == "residual":
+            found.append(Given(next(left)))
+        elif step.name == "prelu":
+            found.append(call.get("activation.slope").array)
+    return tuple(found)
+
+
+def epilogue_operands(
+    kernel: Kernel,
+    arrays: Sequence[np.ndarray | Given | int],
+    n: int,
+    shape: Shape,
+    lanes: int,
+) -> tuple[list[Flat], tuple[np.ndarray | Given | int, ...]]:
+    """Parameters of `kernel` for the operands of steps, and what is passed for them.
+
+    An array has one value per column and is padded to whole vectors; the others have `shape`.
+    """
+    flats: list[Flat] = []
+    inputs: list[np.ndarray | Given | int] = []
+    for place, array in enumerate(arrays):
+        if isinstance(array, np.ndarray):
+            array = pad_columns(array, n, lanes)
+            flats.append(kernel.param(array.shape, "float32", f"c{place}"))
+        else:
+            flats.append(kernel.param(shape, "float32", f"r{place}"))
+        inputs.append(array)
+    return flats, tuple(inputs)
+
+
+def _with_name(value: tirx.Expr, use: Callable[[tirx.Expr], tirx.Expr]) -> tirx.Expr:
+    """`use(value)` with `value` computed once, however often it is read."""
+    var = tirx.Var("v", value.ty)
+    return tirx.Let(var, value, use(var))
 
 
 def _hard_sigmoid(x: tirx.Expr, alpha: float, beta: float) -> tirx.Expr:

@@ -49,7 +49,7 @@ def schedule_all(mod: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, Count
     counts: Counter[str] = Counter()
     mod = mod.clone()
     for var, function in list(mod.functions_items()):
-        if isinstance(function, tirx.PrimFunc):
+        if isinstance(function, tirx.PrimFunc) and "tilewright.scheduled" not in function.attrs:
             scheduled, kind = schedule(function, target)
             counts[kind] += 1
             mod.update_func(var, scheduled)

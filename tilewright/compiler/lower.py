@@ -1,0 +1,217 @@
+"""Lower every group that a rule takes to the rule's kernels, and keep channels last between them.
+
+Before   v = conv_block_3(x, w, b)                     x, v: [n, c, h, w]
+After    v' = call_tir(conv_block_3, (x', packed, b))  x', v': [n, h, w, c]
+
+A value made with its channels last has its usual order too, by a transpose that stays only if
+something reads it: an operator that has no form with channels last, or the model's result.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from tilewright.ops.spec import Shape
+from tilewright.passes.channels_last import rewrite, to_last, to_second
+from tilewright.passes.fusion import Group
+from tilewright.passes.relax_constants import array_of, constant, is_constant
+from tilewright.passes.shapes import shape_of
+from tilewright.targets import Target
+from tilewright.targets.rules.catalogue import lower
+from tilewright.targets.rules.rule import Argument, Given, GroupCall, Lowered
+
+# TVM's own fusion leaves a kernel with this pattern alone, and the fallback schedule one that
+# says it has been scheduled.
+OPAQUE = 8
+SCHEDULED = "tilewright.scheduled"
+
+
+def lower_groups(
+    mod: tvm.IRModule, groups: list[Group], target: Target
+) -> tuple[tvm.IRModule, Counter[str], dict[str, dict[str, str]]]:
+    """`mod` with kernels for groups; how many groups each rule took; refusals by group."""
+    lowering = _Lowering(mod, groups, target)
+    done = relax.transform.DeadCodeElimination()(lowering.run())
+    return relax.transform.CanonicalizeBindings()(done), lowering.counts, lowering.refusals
+
+
+class _Lowering:
+    def __init__(self, mod: tvm.IRModule, groups: list[Group], target: Target) -> None:
+        self._main = mod["main"]
+        self._groups: Mapping[str, list[Group]] = {}
+        for group in groups:
+            self._groups.setdefault(group.kernel, []).append(group)
+        self._target = target
+        rest = {v: f for v, f in mod.functions_items() if v.name_hint != "main"}
+        self._builder = relax.BlockBuilder(tvm.IRModule(rest, mod.attrs))
+        self._new: dict[relax.Var, relax.Expr] = {}
+        self._last: dict[relax.Var, relax.Expr] = {}
+        self._kernels: dict[str, tuple[Lowered, list[relax.GlobalVar]]] = {}
+        self.counts: Counter[str] = Counter()
+        self.refusals: dict[str, dict[str, str]] = {}
+
+    def run(self) -> tvm.IRModule:
+        main, bb = self._main, self._builder
+        with bb.function("main", list(main.params), attrs=main.attrs, pure=main.is_pure):
+            with bb.dataflow():
+                for block in main.body.blocks:
+                    for binding in block.bindings:
+                        self._bind(binding)
+                result = bb.emit_output(self._renewed(main.body.body))
+            bb.emit_func_output(result)
+        return bb.get()
+
+    def _bind(self, binding: relax.Binding) -> None:
+        var = binding.var
+        if isinstance(binding, relax.MatchCast):
+            value = self._renewed(binding.value)
+            self._new[var] = self._builder.match_cast(value, binding.ty)
+            return
+        value = binding.value
+        if isinstance(value, relax.Call):
+            made = self._group(value, var) or self._kept_last(value, var)
+            if made is not None:
+                self._set_last(var, made)
+                return
+            if isinstance(value.op, relax.GlobalVar) and var in self._new:
+                return
+        if isinstance(value, relax.Var) and value in self._last:
+            self._last[var] = self._last[value]
+        self._new[var] = self._builder.emit(self._renewed(value), var.name)
+
+    def _set_last(self, var: relax.Var, made: relax.Expr) -> None:
+        """`var` is `made`, whose channels are last, and its usual order is a transpose of it."""
+        self._last[var] = made
+        back = relax.op.permute_dims(made, to_second(made.ty.ndim))
+        self._new[var] = self._builder.emit(back, f"{var.name}_second")
+
+    # Operators
+
+    def _kept_last(self, call: relax.Call, var: relax.Var) -> relax.Expr | None:
+        """`call` on channels-last operands, where one of them is there already."""
+        if not any(v in self._last for v in relax.analysis.free_vars(call)):
+            return None
+        name = getattr(call.op, "name", "")
+        if name == "relax.permute_dims":
+            return self._transposed(call, var)
+        if name == "relax.reshape":
+            return self._flattened(call, var)
+        new = rewrite(call, lambda operand: self._channels_last(operand))
+        return None if new is None else self._builder.emit(new, f"{var.name}_last")
+
+    def _transposed(self, call: relax.Call, var: relax.Var) -> None:
+        """A transpose that moves channels last by hand is the value that is there."""
+        x, axes = call.args[0], call.attrs.axes
+        if x in self._last and axes is not None:
+            if [int(a) for a in axes] == to_last(x.ty.ndim):
+                self._new[var] = self._last[x]
+        return None
+
+    def _flattened(self, call: relax.Call, var: relax.Var) -> relax.Expr | None:
+        """[n, c, h, w] to [n, c, h * w] leaves channels last where they are."""
+        x, shape = call.args[0], shape_of(call)
+        old = shape_of(x)
+        if x not in self._last or shape is None or len(shape) != 3 or old[:2] != shape[:2]:
+            return None
+        flat = relax.op.reshape(self._last[x], (shape[0], shape[2], shape[1]))
+        return self._builder.emit(flat, f"{var.name}_last")
+
+    def _channels_last(self, operand: relax.Expr) -> relax.Expr:
+        """`operand` with its channels last, transposed where it must be."""
+        if isinstance(operand, relax.Var) and operand in self._last:
+            return self._last[operand]
+        new = self._renewed(operand)
+        made = self._builder.emit(relax.op.permute_dims(new, to_last(new.ty.ndim)))
+        if isinstance(operand, relax.Var):
+            self._last[operand] = made
+        return made
+
+    def _renewed(self, expr: relax.Expr) -> relax.Expr:
+        """`expr` of the old function in terms of the new one."""
+        if isinstance(expr, relax.Var):
+            return self._new.get(expr, expr)
+        if isinstance(expr, relax.Tuple):
+            return relax.Tuple([self._renewed(field) for field in expr.fields])
+        if isinstance(expr, relax.TupleGetItem):
+            return relax.TupleGetItem(self._renewed(expr.tuple_value), expr.index)
+        if isinstance(expr, relax.Call):
+            args = [self._renewed(arg) for arg in expr.args]
+            return relax.Call(expr.op, args, expr.attrs, expr.ty_args)
+        return expr
+
+    # Groups
+
+    def _group(self, call: relax.Call, var: relax.Var) -> relax.Expr | None:
+        """Launch the kernels of a group; its result where that has its channels last."""
+        name = getattr(call.op, "name_hint", None)
+        group = next(iter(self._groups.get(name, ())), None)
+        if group is None:
+            return None
+        described = GroupCall(
+            name, group.spec, tuple(map(_argument, call.args)), group.roles, _argument(var)
+        )
+        found = lower(described, self._target)
+        if isinstance(found, dict):
+            self.refusals[name] = found
+            return None
+        rule, lowered = found
+        self.counts[rule.name] += 1
+        result = self._launch(lowered, call, group, name)
+        if lowered.channels_last:
+            return result
+        self._new[var] = result
+        return None
+
+    def _launch(
+        self, lowered: Lowered, call: relax.Call, group: Group, name: str
+    ) -> relax.Expr:
+        bb = self._builder
+        made: list[relax.Expr] = []
+        for number, launch in enumerate(lowered.launches):
+            kernel = self._kernel(name, number, launch.kernel)
+            inputs = []
+            for source in launch.inputs:
+                if isinstance(source, np.ndarray):
+                    inputs.append(constant(source))
+                elif isinstance(source, Given):
+                    operand = call.args[group.roles[source.role]]
+                    inputs.append(
+                        self._channels_last(operand)
+                        if source.channels_last
+                        else self._renewed(operand)
+                    )
+                else:
+                    inputs.append(made[source])
+            final = number == len(lowered.launches) - 1
+            whole = final and not lowered.channels_last
+            kind = call.ty if whole else _type(launch.shape, launch.dtype, call.args)
+            made.append(bb.emit(relax.call_tir(kernel, inputs, kind)))
+        return made[-1]
+
+    def _kernel(self, name: str, number: int, function: tvm.tirx.PrimFunc) -> relax.GlobalVar:
+        """The kernel in the module; calls of one group share it."""
+        known = self._kernels.setdefault(name, [])
+        if number == len(known):
+            function = function.with_attrs({"op_pattern": OPAQUE, SCHEDULED: True})
+            title = str(function.attrs["global_symbol"])
+            known.append(self._builder.add_func(function.without_attr("global_symbol"), title))
+        return known[number]
+
+
+def _argument(expr: relax.Expr) -> Argument:
+    array = array_of(expr) if is_constant(expr) else None
+    return Argument(shape_of(expr) or (), str(expr.ty.dtype), array)
+
+
+def _type(shape: Shape, dtype: str, args: Sequence[relax.Expr]) -> relax.TensorType:
+    """A tensor's type; a size given as text is that size of one of `args`."""
+    sizes = {}
+    for arg in args:
+        if isinstance(getattr(arg.ty, "shape", None), relax.ShapeExpr):
+            sizes |= dict(zip(shape_of(arg), arg.ty.shape.values, strict=True))
+    return relax.TensorType([sizes.get(size, size) for size in shape], dtype)

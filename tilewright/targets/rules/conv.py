@@ -1,0 +1,167 @@
+"""Convolutions, channels last, as products whose rows are windows of the input.
+
+    out[n, oh, ow, :] = sum over kh, (kw, ic) of x[n, oh s + kh, ow s + kw, ic] * w[kh, (kw, ic), :]
+
+For one kh the elements of a window lie side by side in memory, so a row of the product is a few
+stretches of x: nothing is copied (no im2col). A 1x1 convolution is one stretch, a matrix product.
+Where the convolution pads, x is copied once into a larger array with zeros around it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import tirx
+from tvm.tirx import Stmt
+
+from tilewright.ops import ConvSpec, Step
+from tilewright.targets.rules import depthwise, pool
+from tilewright.targets.rules.contraction import Product, contraction, default_blocking
+from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands, operands_of
+from tilewright.targets.rules.geometry import Geometry
+from tilewright.targets.rules.packing import pack_columns
+from tilewright.targets.rules.register_tile import Reduction, lanes_of
+from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Rule
+from tilewright.targets.rules.tir import Index, Kernel, branch, copy, fill, index, loop, seq
+from tilewright.targets.target import Target
+
+
+def padded(name: str, x: Given | int, g: Geometry, target: Target) -> Launch:
+    """x [n, h, w, c] with zeros around it."""
+    kernel = Kernel(name)
+    source = kernel.param(g.x_last, "float32", "x")
+    out = kernel.param((g.batch, *g.padded, g.channels), "float32", "y")
+    lanes = lanes_of(target)
+    (tall, wide), (height, width) = g.padded, g.size
+    row, whole, left = width * g.channels, wide * g.channels, g.begins[1] * g.channels
+    right = whole - left - row
+
+    def line(number: tirx.Expr) -> Stmt:
+        image, h = tirx.floordiv(number, tall), tirx.floormod(number, tall) - g.begins[0]
+        at = number * whole
+        inner = seq(
+            [
+                *([fill(out, at, left, lanes)] if left else []),
+                copy(out, at + left, source, (image * height + h) * row, row, lanes),
+                *([fill(out, at + left + row, right, lanes)] if right else []),
+            ]
+        )
+        if tall == height:
+            return inner
+        inside = tirx.all(h >= 0, h < height)
+        return branch(inside, inner, fill(out, at, whole, lanes))
+
+    body = loop(g.batch * tall, line, "line", parallel=True)
+    return Launch(kernel.finish(body), (x,), (g.batch, *g.padded, g.channels), "float32")
+
+
+def product(
+    name: str,
+    x: Given | int,
+    g: Geometry,
+    w: np.ndarray,
+    steps: tuple[Step, ...],
+    arrays: tuple[np.ndarray | Given | int, ...],
+    target: Target,
+) -> Launch:
+    """The convolution of an x that needs no padding, as a product over its windows."""
+    (kh, kw), (dh, dw), (sh, sw) = g.kernel, g.dilation, g.strides
+    c, n, (tall, wide), (oh, ow) = g.channels, g.out_channels, g.padded, g.out
+    m, depth = g.batch * oh * ow, kh * kw * c
+    lanes = lanes_of(target)
+    blocking = default_blocking(m, n, depth, target)
+    columns = w.reshape(n, c, kh, kw).transpose(2, 3, 1, 0).reshape(depth, n)
+    packed = pack_columns(columns, blocking.vectors * lanes, lanes)
+    kernel = Kernel(name)
+    values = kernel.param(g.x_padded, "float32", "x")
+    weights = kernel.param(packed.shape, "float32", "w")
+    operands, inputs = epilogue_operands(kernel, arrays, n, g.y_last, lanes)
+    out = kernel.param(g.y_last, "float32", "y")
+    epilogue = Epilogue(steps, operands)
+
+    def row(r: tirx.Expr) -> Index:
+        if g.kernel == (1, 1) and g.strides == (1, 1):
+            return r * c
+        image, at = tirx.floordiv(r, oh * ow), tirx.floormod(r, oh * ow)
+        line, column = tirx.floordiv(at, ow), tirx.floormod(at, ow)
+        return ((image * tall + line * sh) * wide + column * sw) * c
+
+    if dw == 1:
+        reduction = Reduction(kh, kw * c, lambda j: j * (dh * wide * c))
+    else:
+        reduction = Reduction(
+            kh * kw,
+            c,
+            lambda j: (tirx.floordiv(j, kw) * (dh * wide) + tirx.floormod(j, kw) * dw) * c,
+        )
+
+    def store(r: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
+        place = index(r) * n + column
+        return out.store(place, epilogue(value, place, column, width), width)
+
+    nest = contraction(Product(m, n, values, row, reduction, weights), blocking, store, target)
+    return Launch(kernel.finish(nest), (x, packed, *inputs), g.y_last, "float32")
+
+
+def convolution(
+    names: Names,
+    spec: ConvSpec,
+    x: Given | int,
+    w: np.ndarray,
+    arrays: tuple[np.ndarray | Given | int, ...],
+    target: Target,
+    first: int = 0,
+) -> tuple[Launch, ...]:
+    """Everything of `spec`: padding, product, pool. `first` is the number of the first launch."""
+    g = Geometry(spec)
+    steps = tuple(step for step in spec.epilogue if step.name != "max_pool")
+    pools = [step for step in spec.epilogue if step.name == "max_pool"]
+    launches: list[Launch] = []
+
+    def add(launch: Launch) -> int:
+        launches.append(launch)
+        return first + len(launches) - 1
+
+    if spec.depthwise:
+        y = add(depthwise.launch(names.next(), x, g, w, steps, arrays, target))
+    else:
+        if g.pads:
+            x = add(padded(names.next("pad"), x, g, target))
+        y = add(product(names.next(), x, g, w, steps, arrays, target))
+    for step in pools:
+        add(pool.max_launch(names.next("pool"), y, g.y_last, step, target))
+    return tuple(launches)
+
+
+def refuses(spec: ConvSpec) -> str | None:
+    """Why there is no kernel for `spec`; None where there is."""
+    if spec.dtype != "float32":
+        return f"dtype {spec.dtype}"
+    if spec.transposed:
+        return "it is transposed"
+    if len(spec.x) not in (3, 4):
+        return f"it has {len(spec.x) - 2} spatial axes"
+    if not all(isinstance(size, int) for size in spec.x):
+        return "its sizes are open"
+    if spec.groups != 1 and not spec.depthwise:
+        return f"it has {spec.groups} groups"
+    if len(spec.x) == 3 and any(step.name == "max_pool" for step in spec.epilogue):
+        return "it is one-dimensional and pools"
+    return Epilogue.refuses([step for step in spec.epilogue if step.name != "max_pool"])
+
+
+def _refuses(call: GroupCall, target: Target) -> str | None:
+    return refuses(call.spec)
+
+
+def _lower(call: GroupCall, target: Target) -> Lowered:
+    spec: ConvSpec = call.spec
+    arrays = operands_of(spec.epilogue, call, "bias", ("residual", "late_residual"))
+    arrays = tuple(Given(a.role, channels_last=True) if isinstance(a, Given) else a for a in arrays)
+    x = Given("x", channels_last=True)
+    names = Names(call.name)
+    return Lowered(
+        convolution(names, spec, x, call.get("w").array, arrays, target), channels_last=True
+    )
+
+
+CONV = Rule("conv", ConvSpec, _refuses, _lower)

@@ -1,0 +1,153 @@
+"""Matrix products with constant weights: linear layers, and two of them as an MLP.
+
+    out[m, n] = epilogue(sum over k of x[m, k] * w[k, n])
+
+x is read as it lies; w is packed into panels at compile time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import tirx
+
+from tilewright.ops import GemmSpec, MlpSpec, Step
+from tilewright.ops.spec import Shape
+from tilewright.targets.rules.contraction import Product, contraction, default_blocking
+from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands, operands_of
+from tilewright.targets.rules.packing import pack_columns
+from tilewright.targets.rules.register_tile import Reduction, lanes_of
+from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Rule
+from tilewright.targets.rules.tir import Index, Kernel, index
+from tilewright.targets.target import Target
+
+
+def linear(
+    name: str,
+    x: Given | int,
+    x_shape: Shape,
+    w: np.ndarray,
+    steps: tuple[Step, ...],
+    arrays: tuple[np.ndarray | Given | int, ...],
+    target: Target,
+    out_shape: Shape | None = None,
+) -> Launch:
+    """One product: `arrays` are the operands of `steps` that read one, in order.
+
+    Arrays are packed here; others have the result's shape.
+    """
+    depth, n = w.shape
+    lanes = lanes_of(target)
+    kernel = Kernel(name)
+    values = kernel.param(x_shape, "float32", "x")
+    m: Index = 1
+    for size in x_shape[:-1]:
+        m = m * kernel.size(size)
+    blocking = default_blocking(m, n, depth, target)
+    packed = pack_columns(w, blocking.vectors * lanes, lanes)
+    weights = kernel.param(packed.shape, "float32", "w")
+    shape = out_shape or (*x_shape[:-1], n)
+    operands, extra = epilogue_operands(kernel, arrays, n, shape, lanes)
+    out = kernel.param(shape, "float32", "y")
+    epilogue = Epilogue(steps, operands)
+    product = Product(
+        m=m, n=n, a=values, row=lambda r: r * depth, reduction=Reduction(1, depth), b=weights
+    )
+
+    def store(row: Index, column: Index, width: int, value: tirx.Expr) -> tirx.Stmt:
+        place = index(row) * n + column
+        return out.store(place, epilogue(value, place, column, width), width)
+
+    nest = contraction(product, blocking, store, target)
+    return Launch(kernel.finish(nest), (x, packed, *extra), shape, "float32")
+
+
+def _refuses_linear(call: GroupCall, target: Target) -> str | None:
+    spec: GemmSpec = call.spec
+    if not spec.constant_weights or len(spec.w) != 2:
+        return "the weights are computed at run time, or have a batch"
+    return _refuses(call, spec.epilogue)
+
+
+def _refuses(call: GroupCall, steps: tuple[Step, ...]) -> str | None:
+    if call.spec.dtype != "float32":
+        return f"dtype {call.spec.dtype}"
+    return Epilogue.refuses(steps)
+
+
+def _lower_linear(call: GroupCall, target: Target) -> Lowered:
+    spec: GemmSpec = call.spec
+    operands = operands_of(spec.epilogue, call, "bias", ("residual", "late_residual"))
+    w = call.get("w").array
+    if spec.pooled:
+        from tilewright.targets.rules.pool import mean_launch
+
+        mean = mean_launch(f"{call.name}_mean", spec.x, target)
+        head = linear(call.name, 0, spec.x[:2], w, spec.epilogue, operands, target)
+        return Lowered((mean, head))
+    x = Given("x")
+    return Lowered(
+        (linear(call.name, x, spec.x, w, spec.epilogue, operands, target, call.result.shape),)
+    )
+
+
+def _refuses_mlp(call: GroupCall, target: Target) -> str | None:
+    spec: MlpSpec = call.spec
+    steps = [step for step in spec.epilogue if step.name != "transpose"]
+    placed = [step.parameters for step in spec.epilogue if step.name == "transpose"]
+    rank = len(spec.x)
+    if placed and placed[0] != (0, rank - 1, *range(1, rank - 1)):
+        return f"the result is transposed by {placed[0]}"
+    if any(call.get(role) is None or call.get(role).array is None for role in ("w1", "w2")):
+        return "the weights are computed at run time"
+    return _refuses(call, (spec.activation, *steps))
+
+
+def _lower_mlp(call: GroupCall, target: Target) -> Lowered:
+    spec: MlpSpec = call.spec
+    x = Given("x")
+    inner: list[Launch] = []
+    hidden = (*spec.x[:-1], spec.hidden)
+    first = (Step("bias"),) if spec.hidden_bias else ()
+    b1 = (call.get("b1").array,) if spec.hidden_bias else ()
+    if spec.gated:
+        gate_steps = (Step("bias"),) if spec.gate_bias else ()
+        b3 = (call.get("b3").array,) if spec.gate_bias else ()
+        gate = linear(
+            f"{call.name}_gate", x, spec.x, call.get("w3").array, gate_steps, b3, target
+        )
+        up = linear(
+            f"{call.name}_up",
+            x,
+            spec.x,
+            call.get("w1").array,
+            (*first, spec.activation, Step("gate")),
+            (*b1, 0),
+            target,
+        )
+        inner = [gate, up]
+    else:
+        inner = [
+            linear(
+                f"{call.name}_up",
+                x,
+                spec.x,
+                call.get("w1").array,
+                (*first, spec.activation),
+                b1,
+                target,
+            )
+        ]
+    placed = any(step.name == "transpose" for step in spec.epilogue)
+    steps = tuple(step for step in spec.epilogue if step.name != "transpose")
+    operands = operands_of(steps, call, "b2", ("residual",))
+    operands = tuple(
+        Given(o.role, channels_last=placed) if isinstance(o, Given) else o for o in operands
+    )
+    down = linear(
+        call.name, len(inner) - 1, hidden, call.get("w2").array, steps, operands, target
+    )
+    return Lowered((*inner, down), channels_last=placed)
+
+
+LINEAR = Rule("linear", GemmSpec, _refuses_linear, _lower_linear)
+MLP = Rule("mlp", MlpSpec, _refuses_mlp, _lower_mlp)

@@ -1,0 +1,46 @@
+"""The sizes of a convolution, as its rules need them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tilewright.ops import ConvSpec
+
+
+class Geometry:
+    """Sizes of a convolution, two spatial axes always (a 1-D one has one row)."""
+
+    def __init__(self, spec: ConvSpec) -> None:
+        flat = len(spec.x) == 3
+        self.batch, self.channels = spec.x[0], spec.x[1]
+        self.size = (1, spec.x[2]) if flat else spec.x[2:]
+        self.out_channels, self.group_channels = spec.w[0], spec.w[1]
+        self.groups = spec.groups
+        self.kernel = (1, spec.w[2]) if flat else spec.w[2:]
+        self.strides = (1, *spec.strides) if flat else spec.strides
+        self.dilation = (1, *spec.dilation) if flat else spec.dilation
+        begins, ends = np.split(np.array(spec.padding), 2)
+        self.begins = (0, int(begins[0])) if flat else tuple(map(int, begins))
+        self.ends = (0, int(ends[0])) if flat else tuple(map(int, ends))
+        self.padded = tuple(
+            size + before + after
+            for size, before, after in zip(
+                self.size, self.begins, self.ends, strict=True
+            )
+        )
+        self.out = tuple(
+            (size - (kernel - 1) * dilation - 1) // stride + 1
+            for size, kernel, stride, dilation in zip(
+                self.padded, self.kernel, self.strides, self.dilation, strict=True
+            )
+        )
+
+        positions = self.out[1:] if flat else self.out
+        self.x_last = (self.batch, *spec.x[2:], self.channels)
+        self.x_padded = (self.batch, *self.padded, self.channels) if self.pads else self.x_last
+        self.y_last = (self.batch, *positions, self.out_channels)
+
+    @property
+    def pads(self) -> bool:
+        """Whether x must be copied into a larger array first."""
+        return any((*self.begins, *self.ends))

@@ -1,0 +1,129 @@
+"""Means over all positions, channels last."""
+
+from __future__ import annotations
+
+import math
+
+from tvm import tirx
+
+from tilewright.ops import Step
+from tilewright.ops.spec import Shape
+from tilewright.targets.rules.register_tile import lanes_of
+from tilewright.targets.rules.rule import Given, Launch, last
+from tilewright.targets.rules.tir import (
+    Index,
+    Kernel,
+    Stmt,
+    branch,
+    local,
+    loop,
+    number,
+    pieces,
+    seq,
+)
+from tilewright.targets.target import Target
+
+# Vectors of channels that one pass over the positions keeps in registers.
+VECTORS = 4
+
+
+def mean_launch(name: str, x: Shape, target: Target, source: Given | int | None = None) -> Launch:
+    """x [n, *positions, c], channels last, to its mean [n, c]; `x` has channels second."""
+    kernel = Kernel(name)
+    values = kernel.param(last(x), "float32", "x")
+    batch, channels, positions = x[0], x[1], math.prod(x[2:])
+    out = kernel.param((batch, channels), "float32", "y")
+    lanes = lanes_of(target)
+    spans = pieces(channels, VECTORS * lanes) if channels >= lanes else pieces(channels, lanes)
+
+    def span(image, start: int, width: int) -> Stmt:
+        acc, made = local(width, "float32", "acc")
+        parts = pieces(width, lanes)
+        begin = image * (positions * channels) + start
+        steps = [made, *(acc.store(at, number(0.0, "float32", n), n) for at, n in parts)]
+        steps.append(
+            loop(
+                positions,
+                lambda p: seq(
+                    acc.store(
+                        at, acc.load(at, n) + values.load(begin + p * channels + at, n), n
+                    )
+                    for at, n in parts
+                ),
+                "p",
+            )
+        )
+        scale = 1.0 / positions
+        steps += [
+            out.store(
+                image * channels + start + at, acc.load(at, n) * number(scale, "float32", n), n
+            )
+            for at, n in parts
+        ]
+        return seq(steps)
+
+    body = loop(batch, lambda i: seq(span(i, at, n) for at, n in spans), "image", parallel=True)
+    given = source if source is not None else Given("x", channels_last=True)
+    return Launch(kernel.finish(body), (given,), (batch, channels), "float32")
+
+
+def max_launch(name: str, x: Given | int, shape: Shape, step: Step, target: Target) -> Launch:
+    """The max pool `step` of x [n, h, w, c], channels last. A NaN in a window is its maximum."""
+    kh, kw, sh, sw, top, left, bottom, right, dh, dw, ceil = map(int, step.parameters)
+    batch, height, width, channels = shape
+    oh = _pooled(height, kh, sh, top, bottom, dh, bool(ceil))
+    ow = _pooled(width, kw, sw, left, right, dw, bool(ceil))
+    kernel = Kernel(name)
+    values = kernel.param(shape, "float32", "x")
+    out = kernel.param((batch, oh, ow, channels), "float32", "y")
+    lanes = lanes_of(target)
+
+    def position(p: tirx.Expr) -> Stmt:
+        image, at = tirx.floordiv(p, oh * ow), tirx.floormod(p, oh * ow)
+        h = tirx.floordiv(at, ow) * sh - top
+        w = tirx.floormod(at, ow) * sw - left
+
+        def span(start: Index, n: int) -> Stmt:
+            acc, made = local(n, "float32", "acc")
+
+            def look(i: tirx.Expr, j: tirx.Expr) -> Stmt:
+                y, x = h + i * dh, w + j * dw
+                place = ((image * height + y) * width + x) * channels + start
+                here, best = values.load(place, n), acc.load(0, n)
+                keep = acc.store(0, tirx.Select(_either(best > here, best, n), best, here), n)
+                if not any((top, left, bottom, right, ceil)):
+                    return keep
+                return branch(tirx.all(y >= 0, y < height, x >= 0, x < width), keep)
+
+            return seq(
+                [
+                    made,
+                    acc.store(0, number(float("-inf"), "float32", n), n),
+                    loop(kh, lambda i: loop(kw, lambda j: look(i, j), "j"), "i"),
+                    out.store(p * channels + start, acc.load(0, n), n),
+                ]
+            )
+
+        full, rest = divmod(channels, lanes)
+        steps = [loop(full, lambda i: span(i * lanes, lanes), "span")] if full else []
+        return seq([*steps, *(span(full * lanes + at, n) for at, n in pieces(rest, lanes))])
+
+    body = loop(batch * oh * ow, position, "position", parallel=True)
+    return Launch(kernel.finish(body), (x,), (batch, oh, ow, channels), "float32")
+
+
+def _either(larger: tirx.Expr, best: tirx.Expr, lanes: int) -> tirx.Expr:
+    """Whether `best` stays: it is larger, or NaN."""
+    return tirx.Or(larger, best != best)
+
+
+def _pooled(
+    size: int, kernel: int, stride: int, begin: int, end: int, dilation: int, ceil: bool
+) -> int:
+    """Length of a pooled axis, as ONNX's MaxPool has it."""
+    span = size + begin + end - dilation * (kernel - 1) - 1
+    if not ceil:
+        return span // stride + 1
+    length = -(-span // stride) + 1
+    # A window that would start beyond the padded input is left out.
+    return length - (stride * (length - 1) >= size + begin)
