@@ -57,7 +57,7 @@ class _Lowering:
 
     def run(self) -> tvm.IRModule:
         main, bb = self._main, self._builder
-        with bb.function("main", list(main.params), attrs=main.attrs, pure=main.is_pure):
+        with bb.function("main", list(main.params), attrs=dict(main.attrs or {}), pure=main.is_pure):
             with bb.dataflow():
                 for block in main.body.blocks:
                     for binding in block.bindings:
@@ -74,11 +74,13 @@ class _Lowering:
             return
         value = binding.value
         if isinstance(value, relax.Call):
-            made = self._group(value, var) or self._kept_last(value, var)
+            made = self._group(value, var)
+            if made is None and var not in self._new:
+                made = self._kept_last(value, var)
             if made is not None:
                 self._set_last(var, made)
                 return
-            if isinstance(value.op, relax.GlobalVar) and var in self._new:
+            if var in self._new:
                 return
         if isinstance(value, relax.Var) and value in self._last:
             self._last[var] = self._last[value]

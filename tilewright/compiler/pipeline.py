@@ -221,6 +221,13 @@ STAGES: tuple[Stage, ...] = (
         "before legalize: patterns are written in graph operators",
         level=2,
     ),
+    Stage(
+        "lower",
+        _lower,
+        "after fuse, whose specs the rules read; before legalize, which takes what is left",
+        level=2,
+        optional=True,
+    ),
     Stage("legalize", _lowering(legalize()), "graph operators to kernels"),
     Stage(
         "fuse_ops",

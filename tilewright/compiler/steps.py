@@ -17,5 +17,5 @@ FUSIONS = (
     "linear",
     "activation",
 )
-OPTIONAL_STAGES = (*CLEAN_UPS, "fuse_ops")
-OPTIONAL_STEPS = (*CLEAN_UPS, *FUSIONS, "fuse_ops")
+OPTIONAL_STAGES = (*CLEAN_UPS, "lower", "fuse_ops")
+OPTIONAL_STEPS = (*CLEAN_UPS, *FUSIONS, "lower", "fuse_ops")

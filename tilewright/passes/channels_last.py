@@ -16,7 +16,7 @@ from tvm import relax
 
 from tilewright.passes.relax_constants import array_of, constant, is_constant
 
-Last = Callable[[relax.Expr], relax.Expr | None]
+Last = Callable[[relax.Expr], relax.Expr]
 
 ELEMENTWISE = frozenset(
     f"relax.{name}"
@@ -54,8 +54,7 @@ def place_of(axis: int, rank: int) -> int:
 def rewrite(call: relax.Call, last: Last) -> relax.Expr | None:
     """`call` with channels last in operands and result; None where there is no such thing.
 
-    `last(operand)` is the operand in that order, None where it has none yet and would have to be
-    transposed.
+    `last(operand)` is the operand in that order.
     """
     name = getattr(call.op, "name", "")
     rank = getattr(call.ty, "ndim", -1)
@@ -63,7 +62,7 @@ def rewrite(call: relax.Call, last: Last) -> relax.Expr | None:
         return None
     if name in ELEMENTWISE:
         first = last(call.args[0])
-        return first and relax.Call(call.op, [first, *call.args[1:]], call.attrs, call.ty_args)
+        return relax.Call(call.op, [first, *call.args[1:]], call.attrs, call.ty_args)
     if name in BROADCASTING:
         operands = [_broadcast(operand, rank, last) for operand in call.args]
         if any(operand is None for operand in operands):
@@ -77,7 +76,7 @@ def rewrite(call: relax.Call, last: Last) -> relax.Expr | None:
         x = last(call.args[0])
         axes = call.attrs.axis
         moved = [place_of(int(a), rank) for a in (axes if axes is not None else range(rank))]
-        return x and relax.op.mean(x, moved, keepdims=True)
+        return relax.op.mean(x, moved, keepdims=True)
     if name == "relax.image.resize2d":
         return _resize(call, last)
     return None
@@ -96,7 +95,7 @@ def _broadcast(operand: relax.Expr, rank: int, last: Last) -> relax.Expr | None:
 
 def _pool(call: relax.Call, last: Last) -> relax.Expr | None:
     x, attrs = last(call.args[0]), call.attrs
-    if x is None or str(attrs.layout) != "NCHW":
+    if str(attrs.layout) != "NCHW":
         return None
     if call.op.name.endswith("adaptive_avg_pool2d"):
         return relax.op.nn.adaptive_avg_pool2d(x, attrs.output_size, "NHWC", "NHWC")
@@ -118,14 +117,12 @@ def _concat(call: relax.Call, rank: int, last: Last) -> relax.Expr | None:
     if not isinstance(call.args[0], relax.Tuple):
         return None
     fields = [last(field) for field in call.args[0].fields]
-    if any(field is None for field in fields):
-        return None
     return relax.op.concat(fields, place_of(int(call.attrs.axis), rank))
 
 
 def _resize(call: relax.Call, last: Last) -> relax.Expr | None:
     x, a = last(call.args[0]), call.attrs
-    if x is None or str(a.layout) != "NCHW":
+    if str(a.layout) != "NCHW":
         return None
     return relax.op.image.resize2d(
         x,

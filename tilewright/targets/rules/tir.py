@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import tvm
 from tvm import tirx
+from tvm.s_tir import SBlock, SBlockRealize
 from tvm.tirx import (
     AllocBuffer,
     BufferLoad,
@@ -157,7 +158,9 @@ class Kernel:
 
     def finish(self, body: Stmt) -> PrimFunc:
         """The function whose body is `body`."""
-        function = PrimFunc(self._params, seq([*self._views, body]))
+        # Relax looks for a block at the root of every kernel.
+        block = SBlock([], [], [], "root", seq([*self._views, body]))
+        function = PrimFunc(self._params, SBlockRealize([], True, block))
         # No two arguments overlap: the memory plan gives every value its own place.
         return function.with_attrs({"tirx.noalias": True, "global_symbol": self.name})
 
