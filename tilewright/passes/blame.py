@@ -93,11 +93,11 @@ def blame_group(
         try:
             tvm.transform.Sequential(passes)(alone)
         except Exception as error:
-            nodes = [origins.get(member, member) for member in group.members]
+            nodes = group.nodes(origins) or group.members
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise FusionError(
                 f"fusion {group.fusion!r} covers what cannot be lowered as one group",
-                where=f"group {group.function}: {', '.join(dict.fromkeys(nodes))}; {said[-1]:.300}",
+                where=f"group {group.function}: {', '.join(nodes)}; {said[-1]:.300}",
                 expected="operators that become loops over tensors",
                 hint="leave the operator out of the pattern: Any(...) in its place",
             ) from error

@@ -92,6 +92,10 @@ class Group:
     members: tuple[str, ...]
     tensors: tuple[tuple[Shape, str], ...]
 
+    def nodes(self, origins: Mapping[str, str]) -> list[str]:
+        """The ONNX nodes inside, each once, of the members that come from one."""
+        return list(dict.fromkeys(origins[name] for name in self.members if name in origins))
+
 
 @dataclass(frozen=True)
 class NearMiss:
