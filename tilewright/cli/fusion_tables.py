@@ -38,7 +38,10 @@ def add_fusions(report: Report, fusion: dict[str, Any], max_nodes: int) -> None:
     )
     report.table(
         "groups",
-        ["group", "kernel", "nodes", "MFLOP", "bytes before", "after", "FLOP/B", "", "bound"],
+        [
+            *("group", "kernel", "nodes", "MFLOP", "bytes before", "bytes after"),
+            *("FLOP/B before", "FLOP/B after", "bound"),
+        ],
         [
             [
                 group["name"],

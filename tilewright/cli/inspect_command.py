@@ -75,7 +75,8 @@ def command(
 
 def _saved(path: Path, max_nodes: int) -> Report:
     fusion = read_report(path)
-    report = Report(f"report {path.name}", {"fusion": fusion})
+    model = fusion["model"] if fusion else "a model"
+    report = Report(f"{model}, from {path.name}", {"fusion": fusion})
     if fusion is None:
         report.lines.append("no fusion report: the model has an operator that cannot be compiled")
     else:
