@@ -49,6 +49,14 @@ def inspect_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     }
 
 
+def names_job(job: dict[str, Any], emit: Emit) -> dict[str, list[str]]:
+    """What --shape and --dim may name in the model at `job["path"]`: inputs, open dimensions."""
+    emit("start", step="load")
+    model = load(job["path"])
+    dims = shapes.apply(model, {}, {})
+    return {"shapes": [value.name for value in model.inputs()], "dims": list(dims)}
+
+
 def _name(node: onnx.NodeProto) -> str:
     return f"{domain_of(node)}.{node.op_type}" if domain_of(node) else node.op_type
 

@@ -93,6 +93,10 @@ class Group:
     tensors: tuple[relax.TensorType, ...]
     roles: tuple[str | None, ...]
 
+    def nodes(self, origins: Mapping[str, str]) -> list[str]:
+        """The ONNX nodes inside, each once, of the members that come from one."""
+        return list(dict.fromkeys(origins[name] for name in self.members if name in origins))
+
 
 @dataclass(frozen=True)
 class NearMiss:
