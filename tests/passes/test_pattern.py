@@ -129,6 +129,9 @@ def test_constants():
         (Constant(value=3), three, many),
         (Constant(value=3), const(3.002), const(3.004)),
         (Constant(single=True), const(np.float32([[7]])), many),
+        (Constant(within=(0, 1)), const(np.float32([1])), const(np.float32([1.1]))),
+        (Constant(within=(0, 9)), const(np.float32([7])), many),
+        (Constant(vector=True), many, const(np.float32([[1, 2], [3, 4]]))),
     ):
         assert _ways(Op("relax.add", Any(), pattern), with_(yes))
         if no is not None:
@@ -141,6 +144,8 @@ def test_numbers_among_the_arguments():
     assert _ways(Op("relax.clip", Any(), Number(0), Number(6)), build)
     assert not _ways(Op("relax.clip", Any(), Number(0), Number(5)), build)
     assert not _ways(Op("relax.clip", Number(0)), build)
+    (found,) = _ways(Op("relax.clip", Any(), Number(name="low"), Number(name="high")), build)
+    assert (found["low"].value, found["high"].value) == (0, 6)
 
 
 def test_arguments_not_given_may_be_anything():

@@ -10,6 +10,7 @@ OPTIONAL_STEPS = (
     "fold_affine",
     "clean_up",
     "attention",
+    "softmax",
     "squeeze_excitation",
     "mlp",
     "rotary",
