@@ -29,6 +29,7 @@ def _everything() -> Net:
     net.Mul("c", net.Sigmoid("c"))
     scores = net.Softmax(net.MatMul("t", net.Transpose("c", perm=[0, 2, 1])), axis=-1)
     net.MatMul(scores, "s")
+    net.Softmax("s", axis=1)
     return net
 
 
