@@ -6,6 +6,7 @@ the same.
 
 OPTIONAL_STEPS = (
     "fold_constants",
+    "simplify",
     "fold_batch_norm",
     "fold_affine",
     "clean_up",
