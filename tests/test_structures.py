@@ -92,9 +92,10 @@ def test_mobilenet_v2(tmp_path):
     y = net.Clip(_conv(net, y, 24, 24, 3, group=24), 0.0, 6.0)
     y = net.Add("x", _conv(net, y, 24, 8))
     work = keeps_numbers(net.model(y), tmp_path)
-    relu6 = ("bias", "clip")
-    assert _epilogues(work, "conv_block") == [relu6, relu6, ("bias", "residual")]
-    assert work.fusions.groups[1].spec.depthwise
+    assert names(work) == ["conv_chain", "conv_block"]
+    chain = work.fusions.groups[0].spec
+    assert chain.first.epilogue == chain.second.epilogue == ("bias", "clip")
+    assert _epilogues(work, "conv_block") == [("bias", "residual")]
 
 
 def test_efficientnet(tmp_path):
@@ -110,8 +111,9 @@ def test_efficientnet(tmp_path):
         z = _conv(net, net.Mul(s, z), 16, 4)
         y = net.Add(z, y) if residual else z
     work = keeps_numbers(net.model(y), tmp_path)
-    assert _count(work) == {"conv_block": 4, "squeeze_excitation": 2}
-    assert _epilogues(work, "conv_block") == [("bias", "silu")] * 4
+    assert _count(work) == {"conv_chain": 2, "squeeze_excitation": 2}
+    chains = [g.spec for g in work.fusions.groups if g.fusion == "conv_chain"]
+    assert {(c.first.epilogue, c.second.epilogue) for c in chains} == {(("bias", "silu"),) * 2}
     blocks = [g.spec for g in work.fusions.groups if g.fusion == "squeeze_excitation"]
     projections = [tuple(map(str, b.projection.epilogue)) for b in blocks]
     assert projections == [("bias",), ("bias", "residual")]

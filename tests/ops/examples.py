@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from tilewright import ops
 
 CONV = ops.ConvSpec(
@@ -12,6 +14,11 @@ CONV = ops.ConvSpec(
     padding=(1, 1, 1, 1),
     dilation=(1, 1),
     epilogue=(ops.Step("bias"), ops.Step("clip", (0, 6))),
+)
+CHAIN = ops.ConvChainSpec(
+    "float32",
+    first=dataclasses.replace(CONV, w=(8, 4, 1, 1), padding=(0, 0, 0, 0)),
+    second=dataclasses.replace(CONV, x=("n", 8, 8, 8), w=(8, 1, 3, 3), groups=8),
 )
 GEMM = ops.GemmSpec("float32", x=(2, "n", 4), w=(4, 8), constant_weights=True)
 ATTENTION = ops.AttentionSpec(
@@ -56,6 +63,7 @@ SQUEEZE = ops.SqueezeExcitationSpec(
 
 EXAMPLES = (
     CONV,
+    CHAIN,
     GEMM,
     ATTENTION,
     MLP,

@@ -35,6 +35,20 @@ def _covered(match: Match) -> int:
     return len(match.covered)
 
 
+def test_an_operator_met_twice_matches_once():
+    """x * sigmoid(x) with x a square of which there are two ways."""
+    square = Op("relax.multiply", Tagged(Any("a"), "side", "left"), Any("b"), name="square")
+
+    def silu(bb, x, y):
+        z = bb.emit(op.multiply(x, y))
+        return bb.emit(op.multiply(z, bb.emit(op.sigmoid(z))))
+
+    pattern = Op("relax.multiply", square, Op("relax.sigmoid", square))
+    assert len(_ways(pattern, silu)) == 2
+    other = Op("relax.multiply", square, Op("relax.exp", square))
+    assert not _ways(other, silu)
+
+
 def test_matches_an_operator_with_its_arguments():
     (found,) = _ways(
         Op("relax.subtract", Any("a"), Any("b")), lambda bb, x, y: bb.emit(op.subtract(x, y))

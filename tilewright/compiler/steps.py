@@ -16,6 +16,7 @@ OPTIONAL_STEPS = (
     "mlp",
     "rotary",
     "embedding",
+    "conv_chain",
     "conv_block",
     "pool_linear",
     "norm",

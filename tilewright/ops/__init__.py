@@ -5,6 +5,7 @@ A dimension is a number, or the name of a symbolic size.
 
 from tilewright.ops.attention import AttentionSpec
 from tilewright.ops.conv import ConvSpec
+from tilewright.ops.conv_chain import ConvChainSpec
 from tilewright.ops.elementwise import ActivationSpec, SoftmaxSpec
 from tilewright.ops.embedding import EmbeddingSpec
 from tilewright.ops.gemm import GemmSpec
@@ -18,6 +19,7 @@ from tilewright.ops.step import Step
 __all__ = [
     "ActivationSpec",
     "AttentionSpec",
+    "ConvChainSpec",
     "ConvSpec",
     "Dim",
     "EmbeddingSpec",

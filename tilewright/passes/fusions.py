@@ -5,6 +5,7 @@ from __future__ import annotations
 from tilewright.passes.activation import ACTIVATION
 from tilewright.passes.attention import ATTENTION
 from tilewright.passes.conv_block import CONV_BLOCK
+from tilewright.passes.conv_chain import CONV_CHAIN
 from tilewright.passes.embedding import EMBEDDING
 from tilewright.passes.linear import LINEAR
 from tilewright.passes.mlp import MLP
@@ -21,6 +22,7 @@ DEFAULT_FUSIONS = (
     MLP,  # before linear: it is two of them
     ROTARY,
     EMBEDDING,  # before norm, which would take its last step
+    CONV_CHAIN,  # before conv_block: it is two of them
     CONV_BLOCK,
     POOL_LINEAR,  # before linear: it ends in one
     NORM,

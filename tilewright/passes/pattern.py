@@ -161,6 +161,11 @@ class Op(Pattern):
         operator = getattr(getattr(call, "op", None), "name", None)
         if not isinstance(call, relax.Call) or operator not in self._operators:
             return
+        known = match.get(self._name) if self._name is not None else None
+        if var is not None and known is not None and known.same_as(var):
+            # Met before, by way of another operand (x * sigmoid(x)): what it reads matched then.
+            yield match
+            return
         start = match._with(self._name, var if var is not None else call)
         if start is None or len(call.args) < len(self._arguments):
             return
