@@ -8,6 +8,7 @@ import pytest
 from tests import models
 from tests.net import Net, keeps_numbers, names
 from tests.passes.forms import FORMS
+from tilewright.ops import Step
 
 
 def _norm(net: Net, y: str, channels: int) -> str:
@@ -94,7 +95,7 @@ def test_mobilenet_v2(tmp_path):
     work = keeps_numbers(net.model(y), tmp_path)
     assert names(work) == ["conv_chain", "conv_block"]
     chain = work.fusions.groups[0].spec
-    assert chain.first.epilogue == chain.second.epilogue == ("bias", "clip")
+    assert chain.first.epilogue == chain.second.epilogue == (Step("bias"), Step("clip", (0, 6)))
     assert _epilogues(work, "conv_block") == [("bias", "residual")]
 
 
@@ -113,7 +114,8 @@ def test_efficientnet(tmp_path):
     work = keeps_numbers(net.model(y), tmp_path)
     assert _count(work) == {"conv_chain": 2, "squeeze_excitation": 2}
     chains = [g.spec for g in work.fusions.groups if g.fusion == "conv_chain"]
-    assert {(c.first.epilogue, c.second.epilogue) for c in chains} == {(("bias", "silu"),) * 2}
+    silu = (Step("bias"), Step("silu"))
+    assert {(c.first.epilogue, c.second.epilogue) for c in chains} == {(silu, silu)}
     blocks = [g.spec for g in work.fusions.groups if g.fusion == "squeeze_excitation"]
     projections = [tuple(map(str, b.projection.epilogue)) for b in blocks]
     assert projections == [("bias",), ("bias", "residual")]
