@@ -229,11 +229,11 @@ def test_llama(tmp_path):
 
 
 def test_inception(tmp_path):
-    """Parallel convolutions that a concat joins: each is a group, the concat stays."""
+    """Parallel convolutions and the concat that joins them."""
     net = Net(x=(1, 4, 6, 6))
     y = net.Concat(*[net.Relu(_conv(net, "x", 4, 3, k)) for k in (1, 3, 5)], axis=1)
     work = keeps_numbers(net.model(y), tmp_path)
-    assert _count(work) == {"conv_block": 3}
+    assert _count(work) == {"conv_concat": 1}
 
 
 def test_the_small_models_of_other_tests(tmp_path):

@@ -17,6 +17,7 @@ OPTIONAL_STEPS = (
     "rotary",
     "embedding",
     "conv_chain",
+    "conv_concat",
     "conv_block",
     "pool_linear",
     "norm",

@@ -4,6 +4,7 @@ A dimension is a number, or the name of a symbolic size.
 """
 
 from tilewright.ops.attention import AttentionSpec
+from tilewright.ops.concat import ConcatSpec
 from tilewright.ops.conv import ConvSpec
 from tilewright.ops.conv_chain import ConvChainSpec
 from tilewright.ops.elementwise import ActivationSpec, SoftmaxSpec
@@ -19,6 +20,7 @@ from tilewright.ops.step import Step
 __all__ = [
     "ActivationSpec",
     "AttentionSpec",
+    "ConcatSpec",
     "ConvChainSpec",
     "ConvSpec",
     "Dim",

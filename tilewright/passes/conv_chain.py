@@ -12,29 +12,20 @@ from __future__ import annotations
 
 from tilewright.ops import ConvChainSpec
 from tilewright.passes import conv_block
-from tilewright.passes.activations import activation
 from tilewright.passes.fusion import Decline, Fusion
-from tilewright.passes.pattern import Any, Constant, Graph, Match, Op, Pattern, maybe
+from tilewright.passes.pattern import Any, Graph, Match, Pattern
 
 _FIRST = "first_"
 
 
 def pattern() -> Pattern:
     """A block that reads conv [+ bias] [activation], with `conv_block`'s names, prefixed."""
-    product = Op(conv_block.CONVOLUTIONS, Any("x"), Any(f"{_FIRST}w"), name=f"{_FIRST}conv")
-    biased = maybe(lambda y: Op("relax.add", y, Constant(f"{_FIRST}bias")), product)
-    first = maybe(lambda y: activation(y, f"{_FIRST}activation"), biased)
-    return conv_block.block_of(first)
+    return conv_block.block_of(conv_block.plain_of(Any("x"), _FIRST))
 
 
 def accept(match: Match, graph: Graph) -> ConvChainSpec | Decline:
     """A ConvChainSpec of two ConvSpecs."""
-    inner = {
-        name.removeprefix(_FIRST): value
-        for name, value in match.values.items()
-        if name.startswith(_FIRST)
-    }
-    first = conv_block.accept(Match(inner, match.covered), graph)
+    first = conv_block.accept(conv_block.unprefixed(match, _FIRST), graph)
     second = conv_block.accept(match, graph)
     for spec in (first, second):
         if isinstance(spec, Decline):

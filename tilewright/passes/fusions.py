@@ -6,6 +6,7 @@ from tilewright.passes.activation import ACTIVATION
 from tilewright.passes.attention import ATTENTION
 from tilewright.passes.conv_block import CONV_BLOCK
 from tilewright.passes.conv_chain import CONV_CHAIN
+from tilewright.passes.conv_concat import CONV_CONCAT
 from tilewright.passes.embedding import EMBEDDING
 from tilewright.passes.linear import LINEAR
 from tilewright.passes.mlp import MLP
@@ -23,6 +24,7 @@ DEFAULT_FUSIONS = (
     ROTARY,
     EMBEDDING,  # before norm, which would take its last step
     CONV_CHAIN,  # before conv_block: it is two of them
+    CONV_CONCAT,  # before conv_block: its parts are such blocks
     CONV_BLOCK,
     POOL_LINEAR,  # before linear: it ends in one
     NORM,
