@@ -8,6 +8,7 @@ import pytest
 from tests import models
 from tests.net import Net, keeps_numbers, names
 from tests.passes.forms import FORMS
+from tilewright.ops import Step
 
 
 def _norm(net: Net, y: str, channels: int) -> str:
@@ -92,9 +93,10 @@ def test_mobilenet_v2(tmp_path):
     y = net.Clip(_conv(net, y, 24, 24, 3, group=24), 0.0, 6.0)
     y = net.Add("x", _conv(net, y, 24, 8))
     work = keeps_numbers(net.model(y), tmp_path)
-    relu6 = ("bias", "clip")
-    assert _epilogues(work, "conv_block") == [relu6, relu6, ("bias", "residual")]
-    assert work.fusions.groups[1].spec.depthwise
+    assert names(work) == ["conv_chain", "conv_block"]
+    chain = work.fusions.groups[0].spec
+    assert chain.first.epilogue == chain.second.epilogue == (Step("bias"), Step("clip", (0, 6)))
+    assert _epilogues(work, "conv_block") == [("bias", "residual")]
 
 
 def test_efficientnet(tmp_path):
@@ -110,8 +112,10 @@ def test_efficientnet(tmp_path):
         z = _conv(net, net.Mul(s, z), 16, 4)
         y = net.Add(z, y) if residual else z
     work = keeps_numbers(net.model(y), tmp_path)
-    assert _count(work) == {"conv_block": 4, "squeeze_excitation": 2}
-    assert _epilogues(work, "conv_block") == [("bias", "silu")] * 4
+    assert _count(work) == {"conv_chain": 2, "squeeze_excitation": 2}
+    chains = [g.spec for g in work.fusions.groups if g.fusion == "conv_chain"]
+    silu = (Step("bias"), Step("silu"))
+    assert {(c.first.epilogue, c.second.epilogue) for c in chains} == {(silu, silu)}
     blocks = [g.spec for g in work.fusions.groups if g.fusion == "squeeze_excitation"]
     projections = [tuple(map(str, b.projection.epilogue)) for b in blocks]
     assert projections == [("bias",), ("bias", "residual")]
@@ -225,14 +229,14 @@ def test_llama(tmp_path):
 
 
 def test_inception(tmp_path):
-    """Parallel convolutions that a concat joins: each is a group, the concat stays."""
+    """Parallel convolutions and the concat that joins them."""
     net = Net(x=(1, 4, 6, 6))
     y = net.Concat(*[net.Relu(_conv(net, "x", 4, 3, k)) for k in (1, 3, 5)], axis=1)
     work = keeps_numbers(net.model(y), tmp_path)
-    assert _count(work) == {"conv_block": 3}
+    assert _count(work) == {"conv_concat": 1}
 
 
 def test_the_small_models_of_other_tests(tmp_path):
     assert names(keeps_numbers(models.mlp_block(), tmp_path)) == ["norm", "mlp"]
-    expected = ["conv_block", "conv_block", "pool_linear"]
+    expected = ["conv_block", "conv_block", "pool_linear", "softmax"]
     assert names(keeps_numbers(models.conv_net(), tmp_path)) == expected

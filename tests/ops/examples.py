@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from tilewright import ops
 
 CONV = ops.ConvSpec(
@@ -13,6 +15,12 @@ CONV = ops.ConvSpec(
     dilation=(1, 1),
     epilogue=(ops.Step("bias"), ops.Step("clip", (0, 6))),
 )
+CHAIN = ops.ConvChainSpec(
+    "float32",
+    first=dataclasses.replace(CONV, w=(8, 4, 1, 1), padding=(0, 0, 0, 0)),
+    second=dataclasses.replace(CONV, x=("n", 8, 8, 8), w=(8, 1, 3, 3), groups=8),
+)
+CONCAT = ops.ConcatSpec("float32", parts=(CONV, ("n", 3, 8, 8)))
 GEMM = ops.GemmSpec("float32", x=(2, "n", 4), w=(4, 8), constant_weights=True)
 ATTENTION = ops.AttentionSpec(
     "float32",
@@ -56,6 +64,8 @@ SQUEEZE = ops.SqueezeExcitationSpec(
 
 EXAMPLES = (
     CONV,
+    CHAIN,
+    CONCAT,
     GEMM,
     ATTENTION,
     MLP,

@@ -31,9 +31,11 @@ from tilewright.passes.blame import blame_group, is_ours
 from tilewright.passes.fold_affine import fold_affine
 from tilewright.passes.fold_batch_norm import fold_batch_norm
 from tilewright.passes.fold_constants import fold_constants
+from tilewright.passes.fold_input_affine import fold_input_affine
 from tilewright.passes.fusion import Fusion, FusionReport, fuse
 from tilewright.passes.fusions import DEFAULT_FUSIONS
 from tilewright.passes.legalize import legalize
+from tilewright.passes.simplify import simplify
 from tilewright.targets import Target
 from tilewright.targets.rules.fallback import schedule_all
 
@@ -188,6 +190,13 @@ STAGES: tuple[Stage, ...] = (
         optional=True,
     ),
     Stage(
+        "simplify",
+        _passes(simplify),
+        "after fold_constants, so that only transposes of values are left; before any pattern",
+        level=1,
+        optional=True,
+    ),
+    Stage(
         "fold_batch_norm",
         _passes(fold_batch_norm),
         "after fold_constants, which turns reshaped biases into constants",
@@ -196,7 +205,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "fold_affine",
-        _passes(fold_affine),
+        _passes(fold_input_affine, fold_affine),
         "after fold_batch_norm, whose leftovers are multiplications and additions",
         level=1,
         optional=True,

@@ -4,13 +4,16 @@
 the same.
 """
 
-CLEAN_UPS = ("fold_constants", "fold_batch_norm", "fold_affine", "clean_up")
+CLEAN_UPS = ("fold_constants", "simplify", "fold_batch_norm", "fold_affine", "clean_up")
 FUSIONS = (
     "attention",
+    "softmax",
     "squeeze_excitation",
     "mlp",
     "rotary",
     "embedding",
+    "conv_chain",
+    "conv_concat",
     "conv_block",
     "pool_linear",
     "norm",

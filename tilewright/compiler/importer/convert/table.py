@@ -13,7 +13,7 @@ import onnx
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from tilewright.compiler.importer.convert import elementwise, indexing
+from tilewright.compiler.importer.convert import activation, elementwise, indexing
 from tilewright.compiler.importer.graph import label, subgraphs
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.errors import UnsupportedModel
@@ -22,11 +22,15 @@ from tilewright.errors import UnsupportedModel
 Converter = Callable[[relax.BlockBuilder, list, dict, int], relax.Expr]
 
 OURS: dict[tuple[str, str], Converter] = {
+    ("", "Celu"): activation.celu,
     ("", "Clip"): elementwise.clip,
     ("", "Gather"): indexing.gather,
     ("", "HardSigmoid"): elementwise.hard_sigmoid,
     ("", "Max"): elementwise.extreme("Max"),
     ("", "Min"): elementwise.extreme("Min"),
+    ("", "Swish"): activation.swish,
+    ("com.microsoft", "Gelu"): activation.gelu,
+    ("com.microsoft", "QuickGelu"): activation.quick_gelu,
 }
 
 # TVM's converters for ONNX Runtime's own operators.
