@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tilewright import ops
+from tilewright.ops.attention import Operand
 
 CONV = ops.ConvSpec(
     "float32",
@@ -23,8 +24,11 @@ ATTENTION = ops.AttentionSpec(
     keys=7,
     head_size=16,
     value_size=16,
-    mask=True,
-    guarded=False,
+    q=Operand(0, ("n", 8, 5, 16), ()),
+    k=Operand(1, ("n", 2, 7, 16), (("transpose", (0, 1, 3, 2)),)),
+    v=Operand(2, ("n", 2, 7, 16), ()),
+    mask="add",
+    mask_shape=(5, 7),
 )
 MLP = ops.MlpSpec("float32", x=(2, 5, 8), hidden=32, out=8, activation="gelu", gated=False)
 NORM = ops.NormSpec("float32", method="rms", x=(2, 5, 8), axes=(2,), epsilon=1e-5)

@@ -64,7 +64,8 @@ def test_fuses_each_place_of_the_scale(where, tmp_path):
     spec = _spec(keeps_numbers(net.model(y), tmp_path))
     assert (spec.batch, spec.heads, spec.kv_heads) == (2, HEADS, HEADS)
     assert (spec.queries, spec.keys, spec.head_size, spec.value_size) == (5, 5, SIZE, SIZE)
-    assert not spec.mask and not spec.guarded
+    assert spec.mask == "none" and not spec.guarded and not spec.causal
+    assert spec.scale == (1.0 if where == "none" else float(f"{SCALE:.7g}"))
 
 
 def test_fuses_a_scale_before_the_heads_are_split(tmp_path):
@@ -72,7 +73,7 @@ def test_fuses_a_scale_before_the_heads_are_split(tmp_path):
     q = _split(net, net.Mul("q", SCALE))
     k, v = _split(net, "k", perm=(0, 2, 3, 1)), _split(net, "v")
     y = _merge(net, net.MatMul(net.Softmax(net.MatMul(q, k), axis=-1), v))
-    assert not _spec(keeps_numbers(net.model(y), tmp_path)).mask
+    assert _spec(keeps_numbers(net.model(y), tmp_path)).scale == float(f"{SCALE:.7g}")
 
 
 def _swapped(net: Net, k: str) -> str:
@@ -84,13 +85,31 @@ def test_fuses_keys_transposed_twice(tmp_path):
     q, k, v = (_split(net, x) for x in "qkv")
     scores = net.MatMul(q, _swapped(net, k))
     y = _merge(net, net.MatMul(net.Softmax(scores, axis=-1), v))
-    assert not _spec(keeps_numbers(net.model(y), tmp_path)).mask
+    spec = _spec(keeps_numbers(net.model(y), tmp_path))
+    assert [view for view, _ in spec.k.views] == ["reshape", "transpose", "transpose"]
 
 
+# How the mask takes part, its shape, what hides a score, the shape of a bias before it.
+WHOLE = (2, 1, 5, 5)
+MASK_SPECS = {
+    "added": ("add", WHOLE, None, None),
+    "added_first": ("add", WHOLE, None, None),
+    "causal": ("add", (5, 5), -1e9, None),
+    "selected": ("where_keep", WHOLE, -1e9, None),
+    "selected_causal": ("where_keep", (5, 5), -np.inf, None),
+    "filled": ("where_drop", WHOLE, -1e9, None),
+    "filled_causal": ("where_drop", (1, 5, 5), -1e9, None),
+    "bias_and_mask": ("add", WHOLE, None, (1, HEADS, 5, 5)),
+    "not_quite_causal": ("add", (5, 5), None, None),
+}
+LATER = np.triu(np.ones((5, 5), bool), 1)
 MASKS = {
     "added": lambda n, s: n.Add(s, "m"),
     "added_first": lambda n, s: n.Add("m", s),
-    "causal": lambda n, s: n.Add(s, n.const(np.triu(np.full((5, 5), -1e9), 1))),
+    "causal": lambda n, s: n.Add(s, n.const(np.where(LATER, -1e9, 0))),
+    "selected_causal": lambda n, s: n.Where(n.const(~LATER, bool), s, -np.inf),
+    "filled_causal": lambda n, s: n.Where(n.const(LATER[None], bool), -1e9, s),
+    "not_quite_causal": lambda n, s: n.Add(s, n.const(np.triu(np.full((5, 5), -1e9), 2))),
     "selected": lambda n, s: n.Where(n.Greater("m", 0.0), s, -1e9),
     "filled": lambda n, s: n.Where(n.Greater("m", 0.0), -1e9, s),
     "bias_and_mask": lambda n, s: n.Add(n.Add(s, n.weight(1, HEADS, 5, 5)), "m"),
@@ -115,7 +134,10 @@ def test_fuses_masks_and_guards(mask, scale, guard, tmp_path):
     work = keeps_numbers(net.model(y), tmp_path)
     (group,) = (g for g in work.fusions.groups if g.fusion == "attention")
     assert len(work.fusions.groups) == 1
-    assert group.spec.mask and group.spec.guarded == guard
+    spec = group.spec
+    assert (spec.mask, spec.mask_shape, spec.fill, spec.bias) == MASK_SPECS[mask]
+    assert spec.guarded == guard
+    assert spec.causal == (mask in ("causal", "selected_causal", "filled_causal"))
 
 
 def test_a_row_masked_out_is_guarded(tmp_path):
@@ -138,7 +160,8 @@ def test_fuses_windows_with_a_table_and_a_mask(tmp_path):
     wide = net.Reshape(scores, net.ints(2, 3, HEADS, 5, 5))
     scores = net.Reshape(net.Add(wide, net.weight(1, 3, 1, 5, 5)), net.ints(6, HEADS, 5, 5))
     y = _merge(net, net.MatMul(net.Softmax(scores, axis=-1), v))
-    assert _spec(keeps_numbers(net.model(y), tmp_path)).mask
+    spec = _spec(keeps_numbers(net.model(y), tmp_path))
+    assert (spec.bias, spec.mask_shape) == ((1, HEADS, 5, 5), (1, 3, 1, 5, 5))
 
 
 @pytest.mark.parametrize("cut", ["slice", "split", "gather"])

@@ -100,7 +100,7 @@ def report(facts: _Facts, work: Work, values: list[str]) -> dict[str, Any]:
         "near_misses": [
             {
                 "fusion": miss.fusion,
-                "at": work.origins.get(miss.root, miss.root),
+                "at": ", ".join(work.origins.get(miss.root, (miss.root,))),
                 "reason": miss.reason,
                 "mend": miss.mend,
             }
@@ -115,12 +115,12 @@ def _assign(
     """The nodes of each group; nodes no kernel carries any more are marked gone."""
     owner: dict[str, list[_Node]] = {}
     for group in work.fusions.groups:
-        names = [work.origins.get(member) for member in group.members]
+        names = [name for member in group.members for name in work.origins.get(member, ())]
         nodes = [facts.nodes[name] for name in dict.fromkeys(names) if name in facts.nodes]
         owner[group.function] = nodes
         for node in nodes:
             node.group = group.function if group.kernel in called else None
-    alive = {work.origins.get(name) for name in values}
+    alive = {name for value in values for name in work.origins.get(value, ())}
     for node in facts.nodes.values():
         node.gone = node.name not in alive and node.group is None
     return owner
@@ -174,7 +174,7 @@ def _patterns(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _why(node: _Node, work: Work) -> str:
     for miss in work.fusions.near_misses:
-        if work.origins.get(miss.root) == node.name:
+        if node.name in work.origins.get(miss.root, ()):
             return f"{miss.fusion}: {miss.reason}"
     if node.group:
         return "nothing to fuse it with: it stands alone in its group"

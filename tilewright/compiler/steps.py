@@ -9,6 +9,7 @@ OPTIONAL_STEPS = (
     "fold_batch_norm",
     "fold_affine",
     "clean_up",
+    "merge_projections",
     "attention",
     "squeeze_excitation",
     "mlp",

@@ -22,8 +22,9 @@ class Spec:
         return type(self).__name__.removesuffix("Spec")
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON values, with `kind` first."""
-        return {"kind": self.kind, **json.loads(json.dumps(asdict(self)))}
+        """All fields as JSON values, with `kind` first; JSON has no infinity, so it is a text."""
+        plain = json.loads(json.dumps(asdict(self)), parse_constant=str)
+        return {"kind": self.kind, **plain}
 
     def key(self) -> str:
         """A stable text for records: sorted JSON."""

@@ -89,7 +89,9 @@ class FusionReport:
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class Choice:
+    """A match that its fusion accepted: `root` is its last value."""
+
     fusion: Fusion
     match: Match
     spec: Spec
@@ -98,26 +100,10 @@ class _Chosen:
 
 def fuse(mod: tvm.IRModule, fusions: Sequence[Fusion]) -> tuple[tvm.IRModule, FusionReport]:
     """Apply `fusions` in order to `main`."""
-    main = mod["main"]
-    graph = Graph(main)
-    readers = readers_of(main)
-    order = [b.var for block in main.body.blocks for b in block.bindings]
-    taken: set[relax.Var] = set()
+    chosen, misses = choose(mod["main"], fusions)
     report = FusionReport()
-    chosen: list[_Chosen] = []
-    for fusion in fusions:
-        for root in reversed(order):
-            if root in taken:
-                continue
-            found = _first_match(fusion, root, graph, readers, taken)
-            if isinstance(found, _Chosen):
-                chosen.append(found)
-                taken |= set(found.match.covered)
-            elif found is not None:
-                report.near_misses.append(found)
-    fused_or_not = {miss.root for miss in report.near_misses}
-    places = {var: n for n, var in enumerate(order)}
-    chosen.sort(key=lambda c: places[c.root])
+    missed = {miss.root for miss in misses}
+    places = {var: n for n, var in enumerate(_variables(mod["main"]))}
     for number, choice in enumerate(chosen):
         name = f"{choice.fusion.name}_{number}"
         members = sorted(choice.match.covered, key=places.__getitem__)
@@ -125,10 +111,36 @@ def fuse(mod: tvm.IRModule, fusions: Sequence[Fusion]) -> tuple[tvm.IRModule, Fu
         names = tuple(var.name for var in members)
         tensors = tuple((shape_of(t) or (), str(t.ty.dtype)) for t in (*arguments, choice.root))
         report.groups.append(Group(choice.fusion.name, name, kernel, choice.spec, names, tensors))
-        fused_or_not -= set(names)
+        missed -= set(names)
     # A value that one fusion declined and a later one took is no miss.
-    report.near_misses = [m for m in report.near_misses if m.root in fused_or_not]
+    report.near_misses = [miss for miss in misses if miss.root in missed]
     return relax.transform.Normalize()(mod), report
+
+
+def choose(main: relax.Function, fusions: Sequence[Fusion]) -> tuple[list[Choice], list[NearMiss]]:
+    """What `fusions` take of `main`, in its order, and what they declined."""
+    graph = Graph(main)
+    readers = readers_of(main)
+    order = _variables(main)
+    taken: set[relax.Var] = set()
+    chosen: list[Choice] = []
+    misses: list[NearMiss] = []
+    for fusion in fusions:
+        for root in reversed(order):
+            if root in taken:
+                continue
+            found = _first_match(fusion, root, graph, readers, taken)
+            if isinstance(found, Choice):
+                chosen.append(found)
+                taken |= set(found.match.covered)
+            elif found is not None:
+                misses.append(found)
+    places = {var: n for n, var in enumerate(order)}
+    return sorted(chosen, key=lambda choice: places[choice.root]), misses
+
+
+def _variables(main: relax.Function) -> list[relax.Var]:
+    return [binding.var for block in main.body.blocks for binding in block.bindings]
 
 
 def _first_match(
@@ -137,7 +149,7 @@ def _first_match(
     graph: Graph,
     readers: dict[relax.Var, set],
     taken: set[relax.Var],
-) -> _Chosen | NearMiss | None:
+) -> Choice | NearMiss | None:
     miss = None
     for match in islice(fusion.pattern.match(root, graph), MAX_WAYS):
         covered = set(match.covered)
@@ -145,7 +157,7 @@ def _first_match(
             continue
         verdict = _leak(match, root, readers) or fusion.accept(match, graph)
         if not isinstance(verdict, Decline):
-            return _Chosen(fusion, match, verdict, root)
+            return Choice(fusion, match, verdict, root)
         at = verdict.at.name if isinstance(verdict.at, relax.Var) else root.name
         miss = miss or NearMiss(fusion.name, root.name, verdict.reason, at, verdict.mend)
     return miss

@@ -19,8 +19,8 @@ from tilewright.compiler.importer.shapes import open_dimensions
 from tilewright.errors import TilewrightError, UnsupportedModel
 
 
-def to_relax(model: OnnxModel) -> tuple[tvm.IRModule, dict[str, str]]:
-    """The Relax module of `model`, and for variables by name the ONNX node they come from.
+def to_relax(model: OnnxModel) -> tuple[tvm.IRModule, dict[str, tuple[str, ...]]]:
+    """The Relax module of `model`, and for variables by name the ONNX nodes they come from.
 
     Raises UnsupportedModel with every operator that has no converter, or with the first
     node that a converter refuses.
@@ -51,7 +51,7 @@ class _Importer(ONNXGraphImporter):
         super().__init__(shape_dict={}, dtype_dict="float32")
         self._model = model
         self._node: onnx.NodeProto | None = None
-        self.origins: dict[str, str] = {}
+        self.origins: dict[str, tuple[str, ...]] = {}
 
     def _parse_graph_initializers(self, graph: onnx.GraphProto) -> None:
         super()._parse_graph_initializers(graph)
@@ -125,7 +125,7 @@ class _Importer(ONNXGraphImporter):
         if isinstance(value, relax.Var):
             if value.name in self.origins or value.name in self._input_variables:
                 return
-            self.origins[value.name] = name
+            self.origins[value.name] = (name,)
             self._claim(self.bb.lookup_binding(value), name)
         elif isinstance(value, relax.Call):
             for argument in value.args:
