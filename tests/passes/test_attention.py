@@ -3,9 +3,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import onnx
 import pytest
 
-from tests.net import Net, declined, groups, keeps_numbers
+from tests.net import Net, declined, fused, groups, keeps_numbers
 
 HEADS, SIZE, WIDTH, TOKENS = 4, 6, 24, 5
 SCALE = 1 / math.sqrt(SIZE)
@@ -164,6 +165,17 @@ def test_fuses_windows_with_a_table_and_a_mask(tmp_path):
     assert (spec.bias, spec.mask_shape) == ((1, HEADS, 5, 5), (1, 3, 1, 5, 5))
 
 
+def test_fuses_capped_scores(tmp_path):
+    """Gemma 2: cap * tanh(scores * scale / cap), then the mask."""
+    net = _projected(m=WHOLE)
+    q, k, v = _heads(net)
+    scores = net.Div(net.Mul(net.MatMul(q, k), 0.3), 2.0)
+    scores = net.Add(net.Mul(net.Tanh(scores), 2.0), "m")
+    y = _merge(net, net.MatMul(net.Softmax(scores, axis=-1), v))
+    spec = _spec(keeps_numbers(net.model(y), tmp_path))
+    assert (spec.scale, spec.softcap, spec.mask) == (0.3, 2.0, "add")
+
+
 @pytest.mark.parametrize("cut", ["slice", "split", "gather"])
 def test_fuses_a_joint_projection(cut, tmp_path):
     net = Net(x=(2, TOKENS, WIDTH))
@@ -184,6 +196,7 @@ def test_fuses_a_joint_projection(cut, tmp_path):
     y = _merge(net, net.MatMul(net.Softmax(scores, axis=-1), v))
     work = keeps_numbers(net.model(y), tmp_path)
     assert groups(work) == ["linear", "attention"]
+    assert work.fusions.groups[1].spec.joint == (cut == "slice")
 
 
 def _repeat(net: Net, x: str, tokens: int | str = TOKENS) -> str:
@@ -252,6 +265,85 @@ def test_declines_scores_of_rank_five(tmp_path):
     work = keeps_numbers(net.model(y), tmp_path, only=("attention",))
     assert groups(work) == []
     assert declined(work, "attention") == {"the scores' shape is not known"}
+
+
+def test_declines_a_factor_per_head(tmp_path):
+    net = _projected()
+    q, k, v = _heads(net)
+    scores = net.Mul(net.MatMul(q, k), net.weight(HEADS, 1, 1, near=1))
+    y = _merge(net, net.MatMul(net.Softmax(scores, axis=-1), v))
+    work = keeps_numbers(net.model(y), tmp_path)
+    assert "attention" not in groups(work)
+    assert declined(work, "attention") == {"a factor has shape (4, 1, 1), want one number"}
+
+
+def test_a_factor_per_column_of_q_stays_outside(tmp_path):
+    net = _projected()
+    q, k, v = _heads(net)
+    q = net.Mul(q, net.weight(SIZE, near=1))
+    y = _merge(net, net.MatMul(net.Softmax(net.MatMul(q, k), axis=-1), v))
+    spec = _spec(keeps_numbers(net.model(y), tmp_path))
+    assert (spec.scale, spec.q.views) == (1.0, ())
+
+
+def test_declines_several_numbers_for_masked_scores(tmp_path):
+    net = _projected(m=WHOLE)
+    q, k, v = _heads(net)
+    fill = net.const([-1e9, -1e9, -1e9, -1e9, -1])
+    scores = net.Where(net.Greater("m", 0.0), net.MatMul(q, k), fill)
+    y = _merge(net, net.MatMul(net.Softmax(scores, axis=-1), v))
+    work = keeps_numbers(net.model(y), tmp_path)
+    assert "attention" not in groups(work)
+    assert declined(work, "attention") == {"masked scores become several numbers, want one"}
+
+
+def _built(change: str) -> onnx.ModelProto:
+    """A small attention with one thing changed; its model."""
+    net = Net(q=(2, 4, 4, 4), k=(2, 4, 4, 4), v=(2, 4, 4, 4), m=(2, 1, 4, 4))
+    q, k, v = "q", net.Transpose("k", perm=[0, 1, 3, 2]), "v"
+    if change == "axes":  # all sizes are 4
+        q = net.Transpose("q", perm=[0, 2, 1, 3])
+    if change == "keys":
+        k = "k"
+    if change == "one_argument":
+        k = net.Transpose("q", perm=[0, 1, 3, 2])
+    scores = net.MatMul(q, k)
+    if change in ("scale", "other_scale"):
+        scores = net.Mul(scores, 0.5 if change == "scale" else 0.25)
+    if change == "softcap":
+        scores = net.Mul(net.Tanh(net.Div(scores, 2.0)), 2.0)
+    later = np.triu(np.ones((4, 4), bool), 1)
+    where = net.Greater("m", 0.0)
+    scores = {
+        "add": lambda: net.Add(scores, "m"),
+        "add_row": lambda: net.Add(scores, net.weight(4)),
+        "bias": lambda: net.Add(net.Add(scores, net.weight(4, 4, 4)), "m"),
+        "keep": lambda: net.Where(where, scores, -1e9),
+        "keep_less": lambda: net.Where(where, scores, -5.0),
+        "drop": lambda: net.Where(where, -1e9, scores),
+        "causal": lambda: net.Add(scores, net.const(np.where(later, -1e9, 0))),
+        "table": lambda: net.Add(scores, net.weight(4, 4)),
+    }.get(change, lambda: scores)()
+    weights = net.Softmax(scores, axis=-1)
+    if change == "guard":
+        weights = net.Where(net.IsNaN(weights), 0.0, weights)
+    y = net.MatMul(weights, v)
+    if change in ("turned", "merged"):
+        y = net.Transpose(y, perm=[0, 2, 1, 3])
+    return net.model(net.Reshape(y, net.ints(2, 4, 16)) if change == "merged" else y)
+
+
+CHANGES = (
+    *("none", "axes", "keys", "one_argument", "scale", "other_scale", "softcap", "add", "add_row"),
+    *("bias", "keep", "keep_less", "drop", "causal", "table", "guard", "turned", "merged"),
+)
+
+
+def test_different_computations_have_different_specs(tmp_path):
+    specs = {change: _spec(fused(_built(change), tmp_path)) for change in CHANGES}
+    keys = {change: spec.key() for change, spec in specs.items()}
+    assert len(set(keys.values())) == len(CHANGES), keys
+    assert _spec(fused(_built("scale"), tmp_path)) == specs["scale"]
 
 
 @pytest.mark.parametrize("shared", ["scores", "scaled", "weights", "weighted"])

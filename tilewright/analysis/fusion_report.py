@@ -18,7 +18,7 @@ import onnx
 
 from tilewright.analysis.cost import Cost, is_operator, node_cost, silu_halves, sizes_of
 from tilewright.compiler.importer.graph import label
-from tilewright.compiler.importer.normalise.fold import Shape, infer_shapes
+from tilewright.compiler.importer.normalise.fold import Shape, infer_dtypes, infer_shapes
 from tilewright.compiler.pipeline import Work
 from tilewright.passes.fusion import Group
 from tilewright.verification.inputs import sizes_to_try
@@ -47,7 +47,7 @@ class _Facts:
 def collect(model: onnx.GraphProto, work: Work) -> _Facts:
     """Costs of every node, taken right after normalisation, before import drops the weights."""
     shapes = infer_shapes(work.model)
-    dtypes = _dtypes(work)
+    dtypes = infer_dtypes(work.model)
     facts = _Facts(shapes, dtypes, sizes_to_try({k: list(v) for k, v in work.bounds.items()})[-1])
     halves = silu_halves(model)
     for node in model.node:
@@ -183,13 +183,3 @@ def _why(node: _Node, work: Work) -> str:
 
 def _share(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
-
-
-def _dtypes(work: Work) -> dict[str, np.dtype]:
-    kinds = {}
-    shown = onnx.shape_inference.infer_shapes(work.model.with_weight_types())
-    for value in [*shown.graph.input, *shown.graph.value_info, *shown.graph.output]:
-        kind = value.type.tensor_type.elem_type
-        if kind:
-            kinds[value.name] = onnx.helper.tensor_dtype_to_np_dtype(kind)
-    return {**kinds, **{name: array.dtype for name, array in work.model.constants().items()}}

@@ -13,7 +13,7 @@ from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 from tvm.tirx import IntImm
 
 from tilewright.compiler.importer.convert import table
-from tilewright.compiler.importer.graph import label
+from tilewright.compiler.importer.graph import domain_of, label
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.compiler.importer.shapes import open_dimensions
 from tilewright.errors import TilewrightError, UnsupportedModel
@@ -137,7 +137,7 @@ class _Importer(ONNXGraphImporter):
             self._claim(value.tuple_value, name)
 
     def _convert_operator(self, op_name: str, inputs: list, attrs: dict, opset: int) -> relax.Expr:
-        ours = table.OURS.get((table.domain_of(self._node), op_name))
+        ours = table.OURS.get((domain_of(self._node), op_name))
         if ours is None:
             return super()._convert_operator(op_name, inputs, attrs, opset)
         return self.bb.normalize(ours(self.bb, list(inputs), attrs, opset))
