@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tilewright import ops
+from tilewright.ops.attention import Operand
 
 CONV = ops.ConvSpec(
     "float32",
@@ -31,8 +32,11 @@ ATTENTION = ops.AttentionSpec(
     keys=7,
     head_size=16,
     value_size=16,
-    mask=True,
-    guarded=False,
+    q=Operand(0, ("n", 8, 5, 16), ()),
+    k=Operand(1, ("n", 2, 7, 16), (("transpose", (0, 1, 3, 2)),)),
+    v=Operand(2, ("n", 2, 7, 16), ()),
+    mask="add",
+    mask_shape=(5, 7),
 )
 MLP = ops.MlpSpec(
     "float32",

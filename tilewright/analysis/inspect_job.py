@@ -9,7 +9,8 @@ import onnx
 
 from tilewright.compiler.child import Emit
 from tilewright.compiler.importer import shapes
-from tilewright.compiler.importer.convert.table import domain_of, is_supported
+from tilewright.compiler.importer.convert.table import is_supported
+from tilewright.compiler.importer.graph import domain_of
 from tilewright.compiler.importer.load import load
 from tilewright.compiler.importer.normalise import normalise
 from tilewright.compiler.importer.normalise.fold import infer_shapes

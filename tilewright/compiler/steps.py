@@ -20,5 +20,5 @@ FUSIONS = (
     "linear",
     "activation",
 )
-OPTIONAL_STAGES = (*CLEAN_UPS, "fuse_ops")
-OPTIONAL_STEPS = (*CLEAN_UPS, *FUSIONS, "fuse_ops")
+OPTIONAL_STAGES = (*CLEAN_UPS, "merge_projections", "fuse_ops")
+OPTIONAL_STEPS = (*CLEAN_UPS, "merge_projections", *FUSIONS, "fuse_ops")

@@ -95,7 +95,7 @@ def blame_group(
     mod: tvm.IRModule,
     passes: Sequence[tvm.transform.Pass],
     groups: Sequence[Group],
-    origins: Mapping[str, str],
+    origins: Mapping[str, tuple[str, ...]],
 ) -> None:
     """Raise FusionError for the first of `groups` that `passes` cannot lower, if there is one."""
     for group in groups:
