@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Operators of one value, and of a value and a number.
+ELEMENTWISE = (
+    *("abs", "ceil", "cos", "erf", "exp", "floor", "log", "negative", "round", "rsqrt", "sign"),
+    *("sin", "sqrt", "square"),
+)
+WITH_NUMBER = (
+    *("add", "subtract", "subtract_from", "multiply", "divide", "divide_into", "power"),
+    *("maximum", "minimum"),
+)
+
 # Step -> meaning of its parameters, in order; sizes are (height, width), padding is all begins,
 # then all ends. A name that is not here is a user's own, with whatever parameters it has.
 PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -34,6 +44,8 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "mish": (),
     "softsign": (),
     "tanh": (),
+    **dict.fromkeys(ELEMENTWISE, ()),
+    **dict.fromkeys(WITH_NUMBER, ("number",)),
 }
 
 
@@ -68,6 +80,9 @@ class Step:
     | mish | | x * tanh(softplus(x)) |
     | softsign | | x / (1 + abs(x)) |
     | tanh | | tanh(x) |
+    | abs, exp, ... (`ELEMENTWISE`) | | the operator of that name in Relax, of x |
+    | add, power, ... (`WITH_NUMBER`) | number | the operator of that name, of x and the number |
+    | subtract_from, divide_into | number | number - x, number / x |
 
     Raises ValueError when a name of this table has another number of parameters.
     """
