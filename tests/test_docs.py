@@ -340,6 +340,7 @@ _USERS_KEYS = (
     "check",
     "runs[].dims",
     "groups[].spec",
+    "kernels[].spec",
     "fusion",
 )
 

@@ -8,6 +8,7 @@ import pytest
 from tests import models
 from tests.net import Net, keeps_numbers, names
 from tests.passes.forms import FORMS
+from tilewright.ops import Step
 
 
 def _norm(net: Net, y: str, channels: int) -> str:
@@ -92,9 +93,10 @@ def test_mobilenet_v2(tmp_path):
     y = net.Clip(_conv(net, y, 24, 24, 3, group=24), 0.0, 6.0)
     y = net.Add("x", _conv(net, y, 24, 8))
     work = keeps_numbers(net.model(y), tmp_path)
-    relu6 = ("bias", "clip")
-    assert _epilogues(work, "conv_block") == [relu6, relu6, ("bias", "residual")]
-    assert work.fusions.groups[1].spec.depthwise
+    assert names(work) == ["conv_chain", "conv_block"]
+    chain = work.fusions.groups[0].spec
+    assert chain.first.epilogue == chain.second.epilogue == (Step("bias"), Step("clip", (0, 6)))
+    assert _epilogues(work, "conv_block") == [("bias", "residual")]
 
 
 def test_efficientnet(tmp_path):
@@ -110,8 +112,10 @@ def test_efficientnet(tmp_path):
         z = _conv(net, net.Mul(s, z), 16, 4)
         y = net.Add(z, y) if residual else z
     work = keeps_numbers(net.model(y), tmp_path)
-    assert _count(work) == {"conv_block": 4, "squeeze_excitation": 2}
-    assert _epilogues(work, "conv_block") == [("bias", "silu")] * 4
+    assert _count(work) == {"conv_chain": 2, "squeeze_excitation": 2}
+    chains = [g.spec for g in work.fusions.groups if g.fusion == "conv_chain"]
+    silu = (Step("bias"), Step("silu"))
+    assert {(c.first.epilogue, c.second.epilogue) for c in chains} == {(silu, silu)}
     blocks = [g.spec for g in work.fusions.groups if g.fusion == "squeeze_excitation"]
     projections = [tuple(map(str, b.projection.epilogue)) for b in blocks]
     assert projections == [("bias",), ("bias", "residual")]
@@ -143,7 +147,7 @@ def test_vision_transformer(batch, tmp_path):
     first = net.Gather(_layer_norm(net, y, 12), net.const(0, np.int64), axis=1)
     work = keeps_numbers(net.model(_linear(net, first, 12, 5)), tmp_path)
     found = _count(work)
-    assert found == {"conv_block": 1, "norm": 5, "linear": 9, "attention": 2, "mlp": 2}
+    assert found == {"conv_block": 1, "norm": 5, "linear": 5, "attention": 2, "mlp": 2}
     assert _epilogues(work, "mlp") == [("bias", "residual")] * 2
 
 
@@ -160,11 +164,11 @@ def test_bert(tmp_path):
     hidden = _gelu(net, _linear(net, y, 12, 24))
     y = _layer_norm(net, net.Add(_linear(net, hidden, 24, 12), y), 12)
     work = keeps_numbers(net.model(y), tmp_path)
-    assert _count(work) == {"embedding": 1, "linear": 4, "attention": 1, "norm": 2, "mlp": 1}
+    assert _count(work) == {"embedding": 1, "linear": 2, "attention": 1, "norm": 2, "mlp": 1}
     embedding = work.fusions.groups[0].spec
     assert embedding.norm.method == "layer" and embedding.position == (1, 6, 12)
     assert len(embedding.tables) == 2
-    assert [g.spec.mask for g in work.fusions.groups if g.fusion == "attention"] == [True]
+    assert [g.spec.mask for g in work.fusions.groups if g.fusion == "attention"] == ["add"]
 
 
 def test_whisper_decoder(tmp_path):
@@ -176,9 +180,62 @@ def test_whisper_decoder(tmp_path):
     hidden = _gelu(net, _linear(net, _layer_norm(net, y, 12), 12, 24))
     y = net.Add(y, _linear(net, hidden, 24, 12))
     work = keeps_numbers(net.model(y), tmp_path)
-    assert _count(work) == {"norm": 3, "linear": 8, "attention": 2, "mlp": 1}
+    assert _count(work) == {"norm": 3, "linear": 5, "attention": 2, "mlp": 1}
     attention = [g.spec for g in work.fusions.groups if g.fusion == "attention"]
-    assert [(a.queries, a.keys, a.mask) for a in attention] == [(5, 5, True), (5, 7, False)]
+    assert [(a.queries, a.keys, a.causal) for a in attention] == [(5, 5, True), (5, 7, False)]
+
+
+def _rolled(net: Net, x: str, shift: int, size: int) -> str:
+    """Torch's roll of the two image axes, as it is exported."""
+    for axis in (1, 2):
+        cut = (net.ints(shift % size), net.ints(axis))
+        first = net.Slice(x, net.ints(0), *cut)
+        x = net.Concat(net.Slice(x, cut[0], net.ints(2**63 - 1), cut[1]), first, axis=axis)
+    return x
+
+
+def _windowed(net: Net, x: str, shift: int, cut: str) -> str:
+    """Swin: attention in the four windows of 4 x 4 of an 8 x 8 image, two heads of 6."""
+    y = _rolled(net, x, shift, 8) if shift else x
+    y = net.Transpose(net.Reshape(y, net.ints(-1, 2, 4, 2, 4, 12)), perm=[0, 1, 3, 2, 4, 5])
+    y = net.Reshape(y, net.ints(-1, 16, 12))
+    qkv = net.Reshape(_linear(net, y, 12, 36), net.ints(-1, 16, 3, 2, 6))
+    qkv = net.Transpose(qkv, perm=[2, 0, 3, 1, 4])
+    if cut == "gather":
+        q, k, v = (net.Gather(qkv, net.const(n, np.int64), axis=0) for n in range(3))
+    else:
+        parts = (net.Slice(qkv, net.ints(n), net.ints(n + 1), net.ints(0)) for n in range(3))
+        q, k, v = (net.Squeeze(part, net.ints(0)) for part in parts)
+    scores = net.MatMul(net.Mul(q, 6**-0.5), net.Transpose(k, perm=[0, 1, 3, 2]))
+    scores = net.Add(scores, net.weight(1, 2, 16, 16))
+    if shift:
+        hidden = np.where(np.random.default_rng(0).random((1, 4, 1, 16, 16)) < 0.3, -100, 0)
+        scores = net.Add(net.Reshape(scores, net.ints(-1, 4, 2, 16, 16)), net.const(hidden))
+        scores = net.Reshape(scores, net.ints(-1, 2, 16, 16))
+    y = net.Transpose(net.MatMul(net.Softmax(scores, axis=-1), v), perm=[0, 2, 1, 3])
+    y = _linear(net, net.Reshape(y, net.ints(-1, 16, 12)), 12, 12)
+    y = net.Transpose(net.Reshape(y, net.ints(-1, 2, 2, 4, 4, 12)), perm=[0, 1, 3, 2, 4, 5])
+    y = net.Reshape(y, net.ints(-1, 8, 8, 12))
+    return _rolled(net, y, -shift, 8) if shift else y
+
+
+@pytest.mark.parametrize("cut", ["slice", "gather"])  # torch.export, TorchScript
+def test_swin(cut, tmp_path):
+    """A block with windows and one with shifted windows."""
+    net = Net(x=(2, 8, 8, 12))
+    y = "x"
+    for shift in (0, 2):
+        y = net.Add(y, _windowed(net, _layer_norm(net, y, 12), shift, cut))
+        y = net.Reshape(y, net.ints(2, 64, 12))
+        hidden = _gelu(net, _linear(net, _layer_norm(net, y, 12), 12, 24))
+        y = net.Reshape(net.Add(y, _linear(net, hidden, 24, 12)), net.ints(2, 8, 8, 12))
+    work = keeps_numbers(net.model(y), tmp_path)
+    assert _count(work) == {"norm": 4, "linear": 4, "attention": 2, "mlp": 2}
+    plain, shifted = (g.spec for g in work.fusions.groups if g.fusion == "attention")
+    assert (plain.batch, plain.heads, plain.keys) == (8, 2, 16)
+    assert (plain.mask, plain.mask_shape, plain.bias) == ("add", (1, 2, 16, 16), None)
+    assert (shifted.mask_shape, shifted.bias) == ((1, 4, 1, 16, 16), (1, 2, 16, 16))
+    assert plain.joint == shifted.joint == (cut == "slice")
 
 
 def _rms(net: Net, x: str, width: int) -> str:
@@ -217,22 +274,22 @@ def test_llama(tmp_path):
     gate = net.Mul(_silu(net, _linear(net, n, 16, 24, False)), _linear(net, n, 16, 24, False))
     y = _rms(net, net.Add(y, _linear(net, gate, 24, 16, bias=False)), 16)
     work = keeps_numbers(net.model(y), tmp_path)
-    assert _count(work) == {"norm": 3, "linear": 4, "rotary": 2, "attention": 1, "mlp": 1}
+    assert _count(work) == {"norm": 3, "linear": 2, "rotary": 2, "attention": 1, "mlp": 1}
     (attention,) = (g.spec for g in work.fusions.groups if g.fusion == "attention")
-    assert (attention.heads, attention.kv_heads, attention.mask) == (4, 2, True)
+    assert (attention.heads, attention.kv_heads, attention.causal) == (4, 2, True)
     (mlp,) = (g.spec for g in work.fusions.groups if g.fusion == "mlp")
     assert mlp.gated and str(mlp.activation) == "silu"
 
 
 def test_inception(tmp_path):
-    """Parallel convolutions that a concat joins: each is a group, the concat stays."""
+    """Parallel convolutions and the concat that joins them."""
     net = Net(x=(1, 4, 6, 6))
     y = net.Concat(*[net.Relu(_conv(net, "x", 4, 3, k)) for k in (1, 3, 5)], axis=1)
     work = keeps_numbers(net.model(y), tmp_path)
-    assert _count(work) == {"conv_block": 3}
+    assert _count(work) == {"conv_concat": 1}
 
 
 def test_the_small_models_of_other_tests(tmp_path):
     assert names(keeps_numbers(models.mlp_block(), tmp_path)) == ["norm", "mlp"]
-    expected = ["conv_block", "conv_block", "pool_linear"]
+    expected = ["conv_block", "conv_block", "pool_linear", "softmax"]
     assert names(keeps_numbers(models.conv_net(), tmp_path)) == expected

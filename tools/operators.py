@@ -11,6 +11,7 @@ import onnx
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from tilewright.compiler.importer.convert import table
+from tilewright.compiler.importer.normalise.decompose_attention import DECOMPOSED
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "operators.md"
 
@@ -21,7 +22,8 @@ The ONNX operators that compile. This page is generated from
 [convert/table.py](../tilewright/compiler/importer/convert/table.py) by `python -m tools.operators`;
 a test fails when it is old.
 
-- **Tilewright**: the converter is ours, because TVM has none or gives other answers than ONNX.
+- **Tilewright**: the converter is ours, because TVM has none or gives other answers than ONNX;
+  attention operators are written out as MatMul and Softmax.
 - **TVM**: the converter is that of TVM's ONNX importer.
 - **not yet**: there is none. Compilation stops with one error that lists every such operator of
   the model and its nodes.
@@ -43,7 +45,7 @@ them are supported.
 
 def owner(domain: str, name: str) -> str:
     """Who converts an operator: `Tilewright`, `TVM` or `not yet`."""
-    if (domain, name) in table.OURS:
+    if (domain, name) in table.OURS or (domain, name) in DECOMPOSED:
         return "Tilewright"
     node = onnx.helper.make_node(name, [], [], domain=domain)
     return "TVM" if table.is_supported(node) else "not yet"
@@ -57,7 +59,8 @@ def standard_operators() -> list[onnx.defs.OpSchema]:
 
 def contrib_operators() -> list[str]:
     """ONNX Runtime's own operators (com.microsoft) that have a converter."""
-    known = {name for domain, name in table.OURS if domain == "com.microsoft"}
+    ours = (*table.OURS, *DECOMPOSED)
+    known = {name for domain, name in ours if domain == "com.microsoft"}
     known |= set(onnx_frontend._get_convert_map())
     return sorted(name for name in known if owner("com.microsoft", name) != "not yet")
 

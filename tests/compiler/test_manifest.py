@@ -6,7 +6,9 @@ import pytest
 
 from tests import models
 from tests.compiling import compile_here
+from tests.net import Net
 from tilewright.compiler import manifest
+from tilewright.compiler.importer.graph import label
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +52,26 @@ def test_counts_the_kernels(made):
     assert [row["name"] for row in made["kernels"]] == ["norm_0", "mlp_1"]
     calls = [row["calls"] for row in made["kernels"]]
     assert calls == sorted(calls, reverse=True)
+
+
+def test_names_the_fusion_the_spec_and_the_nodes_of_each_kernel(made):
+    norm, mlp = made["kernels"]
+    assert (norm["fusion"], norm["spec"]["kind"]) == ("norm", "Norm")
+    assert norm["spec"]["x"] == [1, "tokens", 32]
+    ((*_, last),) = norm["nodes"]
+    assert (mlp["fusion"], mlp["spec"]["kind"]) == ("mlp", "Mlp")
+    assert len(mlp["nodes"]) == 1 and last not in mlp["nodes"][0]
+    nodes = {node for row in made["kernels"] for call in row["nodes"] for node in call}
+    assert nodes == {label(node) for node in models.mlp_block("tokens").graph.node}
+
+
+def test_a_kernel_that_runs_twice_has_the_nodes_of_both_calls(tmp_path):
+    net = Net(x=(4, 8))
+    once = net.Softmax(net.Relu(net.MatMul("x", net.weight(8, 8))))
+    model = net.model(net.Relu(net.MatMul(once, net.weight(8, 8))))
+    rows = {row["name"]: row for row in compile_here(model, tmp_path).manifest["kernels"]}
+    assert rows["linear_0"]["calls"] == 2
+    first, second = rows["linear_0"]["nodes"]
+    assert [name.split()[-1] for name in first] == ["(MatMul)", "(Relu)"] and first != second
+    (own,) = [row for row in rows.values() if row["fusion"] != "linear"]
+    assert (own["fusion"], own["spec"], own["nodes"]) == (None, None, [])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from tilewright import ops
+from tilewright.ops.attention import Operand
 
 CONV = ops.ConvSpec(
     "float32",
@@ -13,6 +16,12 @@ CONV = ops.ConvSpec(
     dilation=(1, 1),
     epilogue=(ops.Step("bias"), ops.Step("clip", (0, 6))),
 )
+CHAIN = ops.ConvChainSpec(
+    "float32",
+    first=dataclasses.replace(CONV, w=(8, 4, 1, 1), padding=(0, 0, 0, 0)),
+    second=dataclasses.replace(CONV, x=("n", 8, 8, 8), w=(8, 1, 3, 3), groups=8),
+)
+CONCAT = ops.ConcatSpec("float32", parts=(CONV, ("n", 3, 8, 8)))
 GEMM = ops.GemmSpec("float32", x=(2, "n", 4), w=(4, 8), constant_weights=True)
 ATTENTION = ops.AttentionSpec(
     "float32",
@@ -23,8 +32,11 @@ ATTENTION = ops.AttentionSpec(
     keys=7,
     head_size=16,
     value_size=16,
-    mask=True,
-    guarded=False,
+    q=Operand(0, ("n", 8, 5, 16), ()),
+    k=Operand(1, ("n", 2, 7, 16), (("transpose", (0, 1, 3, 2)),)),
+    v=Operand(2, ("n", 2, 7, 16), ()),
+    mask="add",
+    mask_shape=(5, 7),
 )
 MLP = ops.MlpSpec(
     "float32",
@@ -56,6 +68,8 @@ SQUEEZE = ops.SqueezeExcitationSpec(
 
 EXAMPLES = (
     CONV,
+    CHAIN,
+    CONCAT,
     GEMM,
     ATTENTION,
     MLP,

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 
-from tests.ops.examples import EXAMPLES
+from tests.ops.examples import ATTENTION, EXAMPLES
 from tilewright import ops
 from tilewright.ops.spec import check_sizes
 
@@ -15,6 +16,12 @@ IDS = [type(spec).__name__ for spec in EXAMPLES]
 def test_every_spec_has_an_example():
     classes = {name for name in ops.__all__ if name.endswith("Spec") and name != "Spec"}
     assert set(IDS) == classes
+
+
+def test_infinity_is_a_text_in_json():
+    shown = dataclasses.replace(ATTENTION, fill=-math.inf).to_dict()
+    assert shown["fill"] == "-Infinity"
+    assert json.loads(json.dumps(shown, allow_nan=False)) == shown
 
 
 @pytest.mark.parametrize("spec", EXAMPLES, ids=IDS)

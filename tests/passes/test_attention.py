@@ -3,9 +3,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import onnx
 import pytest
 
-from tests.net import Net, declined, groups, keeps_numbers
+from tests.net import Net, declined, fused, groups, keeps_numbers
 
 HEADS, SIZE, WIDTH, TOKENS = 4, 6, 24, 5
 SCALE = 1 / math.sqrt(SIZE)
@@ -64,7 +65,8 @@ def test_fuses_each_place_of_the_scale(where, tmp_path):
     spec = _spec(keeps_numbers(net.model(y), tmp_path))
     assert (spec.batch, spec.heads, spec.kv_heads) == (2, HEADS, HEADS)
     assert (spec.queries, spec.keys, spec.head_size, spec.value_size) == (5, 5, SIZE, SIZE)
-    assert not spec.mask and not spec.guarded
+    assert spec.mask == "none" and not spec.guarded and not spec.causal
+    assert spec.scale == (1.0 if where == "none" else float(f"{SCALE:.7g}"))
 
 
 def test_fuses_a_scale_before_the_heads_are_split(tmp_path):
@@ -72,7 +74,7 @@ def test_fuses_a_scale_before_the_heads_are_split(tmp_path):
     q = _split(net, net.Mul("q", SCALE))
     k, v = _split(net, "k", perm=(0, 2, 3, 1)), _split(net, "v")
     y = _merge(net, net.MatMul(net.Softmax(net.MatMul(q, k), axis=-1), v))
-    assert not _spec(keeps_numbers(net.model(y), tmp_path)).mask
+    assert _spec(keeps_numbers(net.model(y), tmp_path)).scale == float(f"{SCALE:.7g}")
 
 
 def _swapped(net: Net, k: str) -> str:
@@ -84,13 +86,31 @@ def test_fuses_keys_transposed_twice(tmp_path):
     q, k, v = (_split(net, x) for x in "qkv")
     scores = net.MatMul(q, _swapped(net, k))
     y = _merge(net, net.MatMul(net.Softmax(scores, axis=-1), v))
-    assert not _spec(keeps_numbers(net.model(y), tmp_path)).mask
+    spec = _spec(keeps_numbers(net.model(y), tmp_path))
+    assert [view for view, _ in spec.k.views] == ["reshape", "transpose", "transpose"]
 
 
+# How the mask takes part, its shape, what hides a score, the shape of a bias before it.
+WHOLE = (2, 1, 5, 5)
+MASK_SPECS = {
+    "added": ("add", WHOLE, None, None),
+    "added_first": ("add", WHOLE, None, None),
+    "causal": ("add", (5, 5), -1e9, None),
+    "selected": ("where_keep", WHOLE, -1e9, None),
+    "selected_causal": ("where_keep", (5, 5), -np.inf, None),
+    "filled": ("where_drop", WHOLE, -1e9, None),
+    "filled_causal": ("where_drop", (1, 5, 5), -1e9, None),
+    "bias_and_mask": ("add", WHOLE, None, (1, HEADS, 5, 5)),
+    "not_quite_causal": ("add", (5, 5), None, None),
+}
+LATER = np.triu(np.ones((5, 5), bool), 1)
 MASKS = {
     "added": lambda n, s: n.Add(s, "m"),
     "added_first": lambda n, s: n.Add("m", s),
-    "causal": lambda n, s: n.Add(s, n.const(np.triu(np.full((5, 5), -1e9), 1))),
+    "causal": lambda n, s: n.Add(s, n.const(np.where(LATER, -1e9, 0))),
+    "selected_causal": lambda n, s: n.Where(n.const(~LATER, bool), s, -np.inf),
+    "filled_causal": lambda n, s: n.Where(n.const(LATER[None], bool), -1e9, s),
+    "not_quite_causal": lambda n, s: n.Add(s, n.const(np.triu(np.full((5, 5), -1e9), 2))),
     "selected": lambda n, s: n.Where(n.Greater("m", 0.0), s, -1e9),
     "filled": lambda n, s: n.Where(n.Greater("m", 0.0), -1e9, s),
     "bias_and_mask": lambda n, s: n.Add(n.Add(s, n.weight(1, HEADS, 5, 5)), "m"),
@@ -115,7 +135,10 @@ def test_fuses_masks_and_guards(mask, scale, guard, tmp_path):
     work = keeps_numbers(net.model(y), tmp_path)
     (group,) = (g for g in work.fusions.groups if g.fusion == "attention")
     assert len(work.fusions.groups) == 1
-    assert group.spec.mask and group.spec.guarded == guard
+    spec = group.spec
+    assert (spec.mask, spec.mask_shape, spec.fill, spec.bias) == MASK_SPECS[mask]
+    assert spec.guarded == guard
+    assert spec.causal == (mask in ("causal", "selected_causal", "filled_causal"))
 
 
 def test_a_row_masked_out_is_guarded(tmp_path):
@@ -138,7 +161,19 @@ def test_fuses_windows_with_a_table_and_a_mask(tmp_path):
     wide = net.Reshape(scores, net.ints(2, 3, HEADS, 5, 5))
     scores = net.Reshape(net.Add(wide, net.weight(1, 3, 1, 5, 5)), net.ints(6, HEADS, 5, 5))
     y = _merge(net, net.MatMul(net.Softmax(scores, axis=-1), v))
-    assert _spec(keeps_numbers(net.model(y), tmp_path)).mask
+    spec = _spec(keeps_numbers(net.model(y), tmp_path))
+    assert (spec.bias, spec.mask_shape) == ((1, HEADS, 5, 5), (1, 3, 1, 5, 5))
+
+
+def test_fuses_capped_scores(tmp_path):
+    """Gemma 2: cap * tanh(scores * scale / cap), then the mask."""
+    net = _projected(m=WHOLE)
+    q, k, v = _heads(net)
+    scores = net.Div(net.Mul(net.MatMul(q, k), 0.3), 2.0)
+    scores = net.Add(net.Mul(net.Tanh(scores), 2.0), "m")
+    y = _merge(net, net.MatMul(net.Softmax(scores, axis=-1), v))
+    spec = _spec(keeps_numbers(net.model(y), tmp_path))
+    assert (spec.scale, spec.softcap, spec.mask) == (0.3, 2.0, "add")
 
 
 @pytest.mark.parametrize("cut", ["slice", "split", "gather"])
@@ -161,6 +196,7 @@ def test_fuses_a_joint_projection(cut, tmp_path):
     y = _merge(net, net.MatMul(net.Softmax(scores, axis=-1), v))
     work = keeps_numbers(net.model(y), tmp_path)
     assert groups(work) == ["linear", "attention"]
+    assert work.fusions.groups[1].spec.joint == (cut == "slice")
 
 
 def _repeat(net: Net, x: str, tokens: int | str = TOKENS) -> str:
@@ -229,6 +265,85 @@ def test_declines_scores_of_rank_five(tmp_path):
     work = keeps_numbers(net.model(y), tmp_path, only=("attention",))
     assert groups(work) == []
     assert declined(work, "attention") == {"the scores' shape is not known"}
+
+
+def test_declines_a_factor_per_head(tmp_path):
+    net = _projected()
+    q, k, v = _heads(net)
+    scores = net.Mul(net.MatMul(q, k), net.weight(HEADS, 1, 1, near=1))
+    y = _merge(net, net.MatMul(net.Softmax(scores, axis=-1), v))
+    work = keeps_numbers(net.model(y), tmp_path)
+    assert "attention" not in groups(work)
+    assert declined(work, "attention") == {"a factor has shape (4, 1, 1), want one number"}
+
+
+def test_a_factor_per_column_of_q_stays_outside(tmp_path):
+    net = _projected()
+    q, k, v = _heads(net)
+    q = net.Mul(q, net.weight(SIZE, near=1))
+    y = _merge(net, net.MatMul(net.Softmax(net.MatMul(q, k), axis=-1), v))
+    spec = _spec(keeps_numbers(net.model(y), tmp_path))
+    assert (spec.scale, spec.q.views) == (1.0, ())
+
+
+def test_declines_several_numbers_for_masked_scores(tmp_path):
+    net = _projected(m=WHOLE)
+    q, k, v = _heads(net)
+    fill = net.const([-1e9, -1e9, -1e9, -1e9, -1])
+    scores = net.Where(net.Greater("m", 0.0), net.MatMul(q, k), fill)
+    y = _merge(net, net.MatMul(net.Softmax(scores, axis=-1), v))
+    work = keeps_numbers(net.model(y), tmp_path)
+    assert "attention" not in groups(work)
+    assert declined(work, "attention") == {"masked scores become several numbers, want one"}
+
+
+def _built(change: str) -> onnx.ModelProto:
+    """A small attention with one thing changed; its model."""
+    net = Net(q=(2, 4, 4, 4), k=(2, 4, 4, 4), v=(2, 4, 4, 4), m=(2, 1, 4, 4))
+    q, k, v = "q", net.Transpose("k", perm=[0, 1, 3, 2]), "v"
+    if change == "axes":  # all sizes are 4
+        q = net.Transpose("q", perm=[0, 2, 1, 3])
+    if change == "keys":
+        k = "k"
+    if change == "one_argument":
+        k = net.Transpose("q", perm=[0, 1, 3, 2])
+    scores = net.MatMul(q, k)
+    if change in ("scale", "other_scale"):
+        scores = net.Mul(scores, 0.5 if change == "scale" else 0.25)
+    if change == "softcap":
+        scores = net.Mul(net.Tanh(net.Div(scores, 2.0)), 2.0)
+    later = np.triu(np.ones((4, 4), bool), 1)
+    where = net.Greater("m", 0.0)
+    scores = {
+        "add": lambda: net.Add(scores, "m"),
+        "add_row": lambda: net.Add(scores, net.weight(4)),
+        "bias": lambda: net.Add(net.Add(scores, net.weight(4, 4, 4)), "m"),
+        "keep": lambda: net.Where(where, scores, -1e9),
+        "keep_less": lambda: net.Where(where, scores, -5.0),
+        "drop": lambda: net.Where(where, -1e9, scores),
+        "causal": lambda: net.Add(scores, net.const(np.where(later, -1e9, 0))),
+        "table": lambda: net.Add(scores, net.weight(4, 4)),
+    }.get(change, lambda: scores)()
+    weights = net.Softmax(scores, axis=-1)
+    if change == "guard":
+        weights = net.Where(net.IsNaN(weights), 0.0, weights)
+    y = net.MatMul(weights, v)
+    if change in ("turned", "merged"):
+        y = net.Transpose(y, perm=[0, 2, 1, 3])
+    return net.model(net.Reshape(y, net.ints(2, 4, 16)) if change == "merged" else y)
+
+
+CHANGES = (
+    *("none", "axes", "keys", "one_argument", "scale", "other_scale", "softcap", "add", "add_row"),
+    *("bias", "keep", "keep_less", "drop", "causal", "table", "guard", "turned", "merged"),
+)
+
+
+def test_different_computations_have_different_specs(tmp_path):
+    specs = {change: _spec(fused(_built(change), tmp_path)) for change in CHANGES}
+    keys = {change: spec.key() for change, spec in specs.items()}
+    assert len(set(keys.values())) == len(CHANGES), keys
+    assert _spec(fused(_built("scale"), tmp_path)) == specs["scale"]
 
 
 @pytest.mark.parametrize("shared", ["scores", "scaled", "weights", "weighted"])

@@ -125,7 +125,7 @@ def test_reasons_call_values_what_the_user_calls_them():
         e = bb.emit(op.exp(x), "e")
         return bb.emit(op.add(bb.emit(op.tanh(e), "t"), bb.emit(op.sigmoid(e), "other")))
 
-    names = {"e": "node_exp (Exp)", "other": "node_gate (Sigmoid)"}
+    names = {"e": ("node_exp (Exp)",), "other": ("node_gate (Sigmoid)",)}
     _, report = fuse(module(build, x=X), [LONG], names)
     (miss,) = report.near_misses
     assert miss.reason == "node_exp (Exp) has a second reader, node_gate (Sigmoid)"

@@ -19,6 +19,8 @@ def _everything() -> Net:
     net.Conv(y, net.weight(8, 8, 1, 1))
     net.Relu(net.Conv("x", net.weight(8, 1, 3, 3), net.weight(8), group=8))
     net.Gemm(net.Flatten(net.GlobalAveragePool(net.made[-1])), net.weight(8, 3), net.weight(3))
+    net.Conv(net.Conv("x", net.weight(9, 8, 1, 1)), net.weight(9, 1, 3, 3), group=9)
+    net.Concat(*[net.Conv("x", net.weight(9, 8, 1, 1)) for _ in range(2)], axis=1)
     net.MatMul(net.Relu(net.MatMul("t", net.weight(8, 9))), net.weight(9, 8))
     halves = [net.Slice("t", net.ints(a), net.ints(a + 4), net.ints(2)) for a in (0, 4)]
     turned = net.Concat(net.Neg(halves[1]), halves[0], axis=-1)
@@ -29,6 +31,7 @@ def _everything() -> Net:
     net.Mul("c", net.Sigmoid("c"))
     scores = net.Softmax(net.MatMul("t", net.Transpose("c", perm=[0, 2, 1])), axis=-1)
     net.MatMul(scores, "s")
+    net.Softmax("s", axis=1)
     return net
 
 

@@ -127,3 +127,70 @@ def test_computed_weights_keep_the_layers_apart(tmp_path):
     net = Net(x=(5, 8), w=(8, 6))
     work = keeps_numbers(net.model(_linear(net, net.Relu(net.MatMul("x", "w")), 6, 8)), tmp_path)
     assert groups(work) == ["linear relu", "linear bias"]
+
+
+def _halves(net: Net, how: str, bias: bool, first: str = "x") -> tuple[str, str]:
+    """One product of twice the hidden width, cut in two."""
+    joint = _linear(net, first, 8, 24, bias)
+    if how == "split":
+        return tuple(net.add("Split", joint, outputs=2, axis=-1, num_outputs=2))
+    ends = ((0, 12), (12, 2**63 - 1))
+    return tuple(net.Slice(joint, net.ints(a), net.ints(b), net.ints(2)) for a, b in ends)
+
+
+@pytest.mark.parametrize("activated", [0, 1])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("how", ["split", "slice"])
+@pytest.mark.parametrize("name", ["gelu", "silu"])
+def test_fuses_the_halves_of_one_product(name, how, bias, activated, tmp_path):
+    net = Net(opset=20, x=(2, 5, 8))
+    halves = _halves(net, how, bias)
+    active = list(FORMS[name].values())[-1](net, halves[activated])
+    y = _linear(net, net.Mul(halves[1 - activated], active), 12, 8)
+    work = keeps_numbers(net.model(y), tmp_path)
+    assert groups(work) == ["mlp bias"]
+    spec = work.fusions.groups[0].spec
+    assert (spec.hidden, spec.gated, spec.activated_half) == (12, True, activated)
+    assert (spec.hidden_bias, spec.gate_bias) == (bias, bias) and str(spec.activation) == name
+
+
+@pytest.mark.parametrize(
+    ("cuts", "axis"),
+    [(((0, 12), (0, 12)), 2), (((0, 12), (6, 18)), 2), (((1, 13), (12, 24)), 2)],
+    ids=str,
+)
+def test_declines_what_are_no_halves(cuts, axis, tmp_path):
+    net = Net(x=(2, 5, 8))
+    joint = _linear(net, "x", 8, 24)
+    one, two = (net.Slice(joint, net.ints(a), net.ints(b), net.ints(axis)) for a, b in cuts)
+    y = net.MatMul(net.Mul(net.Relu(one), two), net.weight(12, 8))
+    work = keeps_numbers(net.model(y), tmp_path, only=ALONE)
+    assert groups(work) == []
+    assert declined(work, "mlp") == {"the factors are not the two halves of one product"}
+
+
+def test_declines_halves_of_another_axis(tmp_path):
+    net = Net(opset=20, x=(4, 8))
+    one, two = net.add("Split", net.MatMul("x", net.weight(8, 6)), outputs=2, axis=0, num_outputs=2)
+    y = net.MatMul(net.Mul(net.Relu(one), two), net.weight(6, 8))
+    work = keeps_numbers(net.model(y), tmp_path, only=ALONE)
+    assert groups(work) == []
+    assert declined(work, "mlp") == {"the factors are not the two halves of one product"}
+
+
+def test_declines_a_gate_that_broadcasts(tmp_path):
+    net = Net(x=(5, 8))
+    hidden = net.Mul(net.Relu(net.MatMul("x", net.weight(8, 6))), net.MatMul("x", net.weight(8, 1)))
+    work = keeps_numbers(net.model(net.MatMul(hidden, net.weight(6, 8))), tmp_path, only=ALONE)
+    assert groups(work) == []
+    assert declined(work, "mlp") == {"the gate's weights are (8, 1), want (8, 6)"}
+
+
+def test_the_spec_says_where_a_transpose_puts_the_scale(tmp_path):
+    net = Net(x=(1, 8, 8, 8), r=(1, 8, 8, 8))
+    y = _linear(net, net.Relu(_linear(net, "x", 8, 6)), 6, 8)
+    y = net.Mul(net.Transpose(y, perm=[0, 3, 1, 2]), net.weight(8, 1, 1, near=1))
+    work = keeps_numbers(net.model(net.Add("r", y)), tmp_path)
+    (spec,) = (group.spec for group in work.fusions.groups)
+    shown = ["bias", "transpose(0, 3, 1, 2)", "layer_scale(1)", "residual"]
+    assert [str(step) for step in spec.epilogue] == shown

@@ -36,6 +36,20 @@ def _covered(match: Match) -> int:
     return len(match.covered)
 
 
+def test_an_operator_met_twice_matches_once():
+    """x * sigmoid(x) with x a square of which there are two ways."""
+    square = Op("relax.multiply", Tagged(Any("a"), "side", "left"), Any("b"), name="square")
+
+    def silu(bb, x, y):
+        z = bb.emit(op.multiply(x, y))
+        return bb.emit(op.multiply(z, bb.emit(op.sigmoid(z))))
+
+    pattern = Op("relax.multiply", square, Op("relax.sigmoid", square))
+    assert len(_ways(pattern, silu)) == 2
+    other = Op("relax.multiply", square, Op("relax.exp", square))
+    assert not _ways(other, silu)
+
+
 def test_matches_an_operator_with_its_arguments():
     (found,) = _ways(
         Op("relax.subtract", Any("a"), Any("b")), lambda bb, x, y: bb.emit(op.subtract(x, y))
@@ -145,6 +159,9 @@ def test_constants():
         (Constant(value=3), three, many),
         (Constant(value=3), const(3.002), const(3.004)),
         (Constant(single=True), const(np.float32([[7]])), many),
+        (Constant(within=(0, 1)), const(np.float32([1])), const(np.float32([1.1]))),
+        (Constant(within=(0, 9)), const(np.float32([7])), many),
+        (Constant(vector=True), many, const(np.arange(8, dtype=np.float32).reshape(2, 4))),
     ):
         assert _ways(Op("relax.add", Any(), pattern), with_(yes))
         if no is not None:
@@ -157,6 +174,8 @@ def test_numbers_among_the_arguments():
     assert _ways(Op("relax.clip", Any(), Number(0), Number(6)), build)
     assert not _ways(Op("relax.clip", Any(), Number(0), Number(5)), build)
     assert not _ways(Op("relax.clip", Number(0)), build)
+    (found,) = _ways(Op("relax.clip", Any(), Number(name="low"), Number(name="high")), build)
+    assert (found["low"].value, found["high"].value) == (0, 6)
 
 
 def test_arguments_not_given_may_be_anything():

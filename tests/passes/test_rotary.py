@@ -8,7 +8,10 @@ FAR = 2**63 - 1
 
 
 def _rotary(net: Net, cuts: tuple = ((0, 4), (4, FAR)), order: str = "plain") -> str:
-    first, second = (net.Slice("x", net.ints(a), net.ints(b), net.ints(-1)) for a, b in cuts)
+    first, second = (
+        net.Slice("x", net.ints(a), net.ints(b), net.ints(-1), *[net.ints(s) for s in step])
+        for a, b, *step in cuts
+    )
     turned = net.Concat(net.Neg(second), first, axis=-1)
     if order == "plain":
         return net.Add(net.Mul("x", "cos"), net.Mul(turned, "sin"))
@@ -39,7 +42,7 @@ def test_fuses_a_rotation_by_constants(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "cuts", [((4, FAR), (0, 4)), ((2, 6), (4, FAR)), ((0, 4), (3, 7))], ids=str
+    "cuts", [((4, FAR), (0, 4)), ((2, 6), (4, FAR)), ((0, 4), (3, 7)), ((0, 8, 2), (4, 8))], ids=str
 )
 def test_declines_other_slices(cuts, tmp_path):
     net = _net()

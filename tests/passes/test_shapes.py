@@ -4,7 +4,7 @@ import pytest
 import tvm
 from tvm import relax
 
-from tilewright.passes.shapes import is_per_channel, shape_of
+from tilewright.passes.shapes import cut_of, is_per_channel, shape_of
 
 
 def _var(shape, **more):
@@ -37,3 +37,21 @@ def test_sizes_are_numbers_or_names():
 )
 def test_one_value_per_channel(shape, yes):
     assert is_per_channel(_var(shape), 1, 8, 4) == yes
+
+
+@pytest.mark.parametrize(
+    ("axes", "begin", "more", "cut"),
+    [
+        ([-1], [4], {}, (2, 4)),
+        ([2], [-3], {}, (2, 5)),
+        ([1], [0], {"strides": [1]}, (1, 0)),
+        ([2], [0], {"strides": [2]}, None),
+        ([1, 2], [0, 0], {}, None),
+        ([0], [1], {}, None),
+    ],
+    ids=str,
+)
+def test_a_slice_of_one_axis(axes, begin, more, cut):
+    x = _var((tvm.tirx.Var("n", "int64"), 5, 8))
+    sliced = relax.op.strided_slice(x, axes=axes, begin=begin, end=[9] * len(axes), **more)
+    assert cut_of(sliced) == cut

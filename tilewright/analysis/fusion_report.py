@@ -21,7 +21,7 @@ from tvm.sym import Analyzer
 from tilewright.analysis.blocks import runs_of
 from tilewright.analysis.cost import Cost, is_operator, node_cost, silu_halves
 from tilewright.compiler.importer.graph import label
-from tilewright.compiler.importer.normalise.fold import Shape, infer_shapes
+from tilewright.compiler.importer.normalise.fold import Shape, infer_dtypes, infer_shapes
 from tilewright.compiler.pipeline import Work
 from tilewright.passes.fusion import Group
 from tilewright.verification.inputs import sizes_to_try
@@ -50,7 +50,7 @@ class _Facts:
 def collect(model: onnx.GraphProto, work: Work) -> _Facts:
     """Costs of every node, taken right after normalisation, before import drops the weights."""
     shapes = infer_shapes(work.model)
-    dtypes = _dtypes(work)
+    dtypes = infer_dtypes(work.model)
     facts = _Facts(shapes, dtypes, sizes_to_try({k: list(v) for k, v in work.bounds.items()})[-1])
     halves = silu_halves(model)
     for node in model.node:
@@ -104,8 +104,8 @@ def report(facts: _Facts, work: Work, values: list[str]) -> dict[str, Any]:
         "near_misses": [
             {
                 "fusion": miss.fusion,
-                "root": work.origins.get(miss.root, miss.root),
-                "at": work.origins.get(miss.at, miss.at),
+                "root": ", ".join(work.origins.get(miss.root, (miss.root,))),
+                "at": ", ".join(work.origins.get(miss.at, (miss.at,))),
                 "reason": miss.reason,
                 "mend": miss.mend,
                 "taken_by": miss.taken_by,
@@ -121,12 +121,11 @@ def _assign(
     """The nodes of each group; nodes no kernel carries any more are marked gone."""
     owner: dict[str, list[_Node]] = {}
     for group in work.fusions.groups:
-        names = [work.origins.get(member) for member in group.members]
-        nodes = [facts.nodes[name] for name in dict.fromkeys(names) if name in facts.nodes]
+        nodes = [facts.nodes[n] for n in group.nodes(work.origins) if n in facts.nodes]
         owner[group.function] = nodes
         for node in nodes:
             node.group = group.function if group.kernel in called else None
-    alive = {work.origins.get(name) for name in values}
+    alive = {name for value in values for name in work.origins.get(value, ())}
     for node in facts.nodes.values():
         node.gone = node.name not in alive and node.group is None
     return owner
@@ -209,7 +208,7 @@ def _patterns(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _why(node: _Node, work: Work) -> str:
     for miss in work.fusions.near_misses:
-        if work.origins.get(miss.root) == node.name:
+        if node.name in work.origins.get(miss.root, ()):
             return f"{miss.fusion}: {miss.reason}"
     if node.group:
         return "nothing to fuse it with: it stands alone in its group"
@@ -218,13 +217,3 @@ def _why(node: _Node, work: Work) -> str:
 
 def _share(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
-
-
-def _dtypes(work: Work) -> dict[str, np.dtype]:
-    kinds = {}
-    shown = onnx.shape_inference.infer_shapes(work.model.with_weight_types())
-    for value in [*shown.graph.input, *shown.graph.value_info, *shown.graph.output]:
-        kind = value.type.tensor_type.elem_type
-        if kind:
-            kinds[value.name] = onnx.helper.tensor_dtype_to_np_dtype(kind)
-    return {**kinds, **{name: array.dtype for name, array in work.model.constants().items()}}

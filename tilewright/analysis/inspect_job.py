@@ -9,7 +9,8 @@ import onnx
 
 from tilewright.compiler.child import Emit
 from tilewright.compiler.importer import shapes
-from tilewright.compiler.importer.convert.table import domain_of, is_supported
+from tilewright.compiler.importer.convert.table import is_supported
+from tilewright.compiler.importer.graph import domain_of
 from tilewright.compiler.importer.load import load
 from tilewright.compiler.importer.normalise import normalise
 from tilewright.compiler.importer.normalise.fold import infer_shapes
@@ -47,6 +48,14 @@ def inspect_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
             for name, count in counts.most_common()
         ],
     }
+
+
+def names_job(job: dict[str, Any], emit: Emit) -> dict[str, list[str]]:
+    """What --shape and --dim may name in the model at `job["path"]`: inputs, open dimensions."""
+    emit("start", step="load")
+    model = load(job["path"])
+    dims = shapes.apply(model, {}, {})
+    return {"shapes": [value.name for value in model.inputs()], "dims": list(dims)}
 
 
 def _name(node: onnx.NodeProto) -> str:

@@ -39,16 +39,8 @@ def add_fusions(report: Report, fusion: dict[str, Any], max_nodes: int) -> None:
     report.table(
         "groups",
         [
-            "group",
-            "kernel",
-            "computes",
-            "nodes",
-            "MFLOP",
-            "bytes before",
-            "after",
-            "FLOP/B",
-            "",
-            "bound",
+            *("group", "kernel", "computes", "nodes", "MFLOP", "bytes before", "bytes after"),
+            *("FLOP/B before", "FLOP/B after", "bound"),
         ],
         [
             [

@@ -1,4 +1,4 @@
-"""tilewright inspect MODEL.onnx|ARTIFACT"""
+"""tilewright inspect MODEL.onnx|ARTIFACT|BUNDLE|REPORT.json"""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import click
 from tilewright.cli import flags
 from tilewright.cli.fusion_tables import add_comparison, add_fusions
 from tilewright.cli.report import Report, bytes_text
+from tilewright.cli.two_models import Settings, read_report, settings_of
 from tilewright.errors import OptionError, UnsupportedModel
 from tilewright.options import CompileOptions
 
 
 @click.command("inspect")
-@click.argument("subject", type=click.Path(path_type=Path), metavar="MODEL.onnx|ARTIFACT|BUNDLE")
+@click.argument("subject", type=click.Path(path_type=Path), metavar="SUBJECT")
 @click.option(
     "--max-nodes",
     type=click.IntRange(min=0),
@@ -27,7 +28,7 @@ from tilewright.options import CompileOptions
     "--compare",
     type=click.Path(path_type=Path),
     metavar="MODEL.onnx|REPORT.json",
-    help="Set another model, or an earlier --json report, beside this one.",
+    help="Set another model, or what an earlier --json wrote, beside this one.",
 )
 @flags.compiling
 @flags.reporting
@@ -45,6 +46,7 @@ def command(
 ) -> int:
     """Show what is in a model or an artifact, and what fusion makes of a model.
 
+    SUBJECT is a model, a compiled .so, a bundle's folder, or the file of an earlier --json.
     For a model: every fused group with its ONNX nodes, what stayed alone and why, and what
     almost matched. Nothing is compiled.
     """
@@ -52,18 +54,34 @@ def command(
     from tilewright.compiler.artifact import library_of
 
     subject = library_of(subject)
-    if api.is_artifact(subject):
+    saved = subject.suffix == ".json"
+    if not saved and api.is_artifact(subject):
         api.refuse_compile_flags(subject, target, shapes, options)
         if compare is not None:
             raise OptionError("--compare compares models", where=str(subject))
         report = _artifact(subject)
     else:
-        report = _model(subject, target, shapes, options, max_nodes)
+        subjects = [subject, compare] if compare else [subject]
+        settings = settings_of(subjects, target, shapes, options)
+        if saved:
+            report = _saved(subject, max_nodes)
+        else:
+            report = _model(subject, target, *settings[subject], max_nodes)
         if compare is not None:
-            other = _other(compare, target, options)
-            add_comparison(report, report.data["fusion"], other)
+            add_comparison(report, report.data["fusion"], _other(compare, target, settings))
     report.emit(json_to, html_to)
     return 0
+
+
+def _saved(path: Path, max_nodes: int) -> Report:
+    fusion = read_report(path)
+    model = fusion["model"] if fusion else "a model"
+    report = Report(f"{model}, from {path.name}", {"fusion": fusion})
+    if fusion is None:
+        report.lines.append("no fusion report: the model has an operator that cannot be compiled")
+    else:
+        add_fusions(report, fusion, max_nodes)
+    return report
 
 
 def _artifact(path: Path) -> Report:
@@ -83,9 +101,19 @@ def _artifact(path: Path) -> Report:
     }
     report.table("", ["fact", "value"], [[k, v] for k, v in facts.items()])
     _add_interface(report, manifest["inputs"], manifest["outputs"])
-    rows = [[kernel["name"], kernel["calls"]] for kernel in manifest["kernels"]]
-    report.table(f"{len(rows)} kernels", ["kernel", "calls"], rows)
+    rows = [
+        [kernel["name"], kernel["calls"], kernel["fusion"] or "", _nodes_text(kernel["nodes"])]
+        for kernel in manifest["kernels"]
+    ]
+    report.table(f"{len(rows)} kernels", ["kernel", "calls", "fusion", "nodes"], rows)
     return report
+
+
+def _nodes_text(calls: list[list[str]]) -> str:
+    """The nodes of a kernel's first call, and how many more there are."""
+    if not calls:
+        return ""
+    return ", ".join(calls[0]) + (f"; {len(calls) - 1} more times" if calls[1:] else "")
 
 
 def _model(
@@ -122,21 +150,17 @@ def _model(
     return report
 
 
-def _other(path: Path, target: str, options: CompileOptions) -> dict[str, Any]:
-    """The fusion part of an earlier report, or of another model under the same options."""
-    import json
-
+def _other(path: Path, target: str, settings: Settings) -> dict[str, Any]:
+    """The fusion part of an earlier report, or of another model."""
     from tilewright import api
 
-    if path.suffix != ".json":
-        return api.analyze(path, target, None, options)
+    if path.suffix == ".json":
+        return read_report(path)
     try:
-        found = json.loads(path.read_text())
-        return found if "coverage" in found else found["fusion"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OptionError(
-            f"--compare {path}: {error}", expected="a model, or a file of `inspect --json FILE`"
-        ) from error
+        return api.analyze(path, target, *settings[path])
+    except OptionError as error:
+        error.where = error.where or str(path)
+        raise
 
 
 def _add_interface(report: Report, inputs: list[dict[str, Any]], outputs: list[dict]) -> None:

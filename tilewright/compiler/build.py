@@ -51,7 +51,8 @@ def _refuse_open_shape(message: str, work: Work) -> None:
     at = [b.var.name for b in bindings if getattr(getattr(b.value, "op", None), "name", "") == left]
     raise UnsupportedModel(
         f"the result's shape is only known at run time ({found[1]})",
-        where=", ".join(f"node {work.origins.get(name, name)}" for name in at) or work.path.name,
+        where=", ".join(f"node {n}" for name in at for n in work.origins.get(name, (name,)))
+        or work.path.name,
         expected="shapes that follow from the shapes of the inputs",
         hint="make the input that holds the shape a constant of the model",
     )

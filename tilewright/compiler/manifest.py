@@ -90,5 +90,17 @@ def build_manifest(work: Work) -> dict[str, Any]:
 
 
 def kernel_calls(work: Work) -> list[dict[str, Any]]:
-    """Every kernel with how often one run of `main` calls it, most called first."""
-    return [{"name": name, "calls": n} for name, n in Counter(work.kernels).most_common()]
+    """Every kernel with how often one run of `main` calls it, most called first.
+
+    Of a kernel of ours: the fusion, its spec, and the ONNX nodes behind each call.
+    """
+    rows = [
+        {"name": name, "calls": calls, "fusion": None, "spec": None, "nodes": []}
+        for name, calls in Counter(work.kernels).most_common()
+    ]
+    by_name = {row["name"]: row for row in rows}
+    for group in work.fusions.groups:
+        if row := by_name.get(group.kernel):
+            row.update(fusion=group.fusion, spec=group.spec.to_dict())
+            row["nodes"].append(group.nodes(work.origins))
+    return rows

@@ -28,13 +28,17 @@ from tilewright.compiler.manifest import interface
 from tilewright.compiler.steps import OPTIONAL_STAGES
 from tilewright.compiler.weights import WeightTable, lift_weights
 from tilewright.options import CompileOptions
+from tilewright.passes.attention import ATTENTION
 from tilewright.passes.blame import blame_group, is_ours
 from tilewright.passes.fold_affine import fold_affine
 from tilewright.passes.fold_batch_norm import fold_batch_norm
 from tilewright.passes.fold_constants import fold_constants
+from tilewright.passes.fold_input_affine import fold_input_affine
 from tilewright.passes.fusion import Fusion, FusionReport, fuse
 from tilewright.passes.fusions import DEFAULT_FUSIONS
 from tilewright.passes.legalize import legalize
+from tilewright.passes.merge_projections import merge_projections
+from tilewright.passes.simplify import simplify
 from tilewright.targets import Target
 from tilewright.targets.rules.fallback import schedule_all
 
@@ -54,7 +58,8 @@ class Work:
     nodes: int = 0
     interface: dict[str, Any] = field(default_factory=dict)
     mod: tvm.IRModule | None = None
-    origins: dict[str, str] = field(default_factory=dict)
+    # ONNX nodes that each variable of `mod` does the work of, both by name.
+    origins: dict[str, tuple[str, ...]] = field(default_factory=dict)
     fusions: FusionReport = field(default_factory=FusionReport)
     refusals: dict[str, dict[str, str]] = field(default_factory=dict)
     weights: WeightTable | None = None
@@ -116,12 +121,27 @@ def _passes(*passes: tvm.transform.Pass) -> Callable[[Work], str]:
     return run
 
 
+def _merge_projections(work: Work) -> str:
+    if ATTENTION not in _chosen_fusions(work):
+        return "nothing: attention is off"
+    work.mod, merged = merge_projections(work.mod, ATTENTION)
+    for joint, parts in merged.items():
+        work.origins[joint] = tuple(o for part in parts for o in work.origins.get(part, ()))
+    # What bears the name of a part from here on is a slice, which no node stands for.
+    for part in {part for parts in merged.values() for part in parts}:
+        work.origins.pop(part, None)
+    return f"{sum(map(len, merged.values()))} -> {len(merged)} calls"
+
+
 def _fuse(work: Work) -> str:
-    names = tuple(fusion.name for fusion in work.fusion_list)
-    chosen = [f for f in work.fusion_list if _is_named(f.name, work.options, names)]
-    work.mod, work.fusions = fuse(work.mod, chosen, work.origins)
+    work.mod, work.fusions = fuse(work.mod, _chosen_fusions(work), work.origins)
     counts = Counter(group.fusion for group in work.fusions.groups)
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
+
+
+def _chosen_fusions(work: Work) -> list[Fusion]:
+    names = tuple(fusion.name for fusion in work.fusion_list)
+    return [f for f in work.fusion_list if _is_named(f.name, work.options, names)]
 
 
 def _lowering(*passes: tvm.transform.Pass) -> Callable[[Work], str]:
@@ -195,6 +215,13 @@ STAGES: tuple[Stage, ...] = (
         optional=True,
     ),
     Stage(
+        "simplify",
+        _passes(simplify),
+        "after fold_constants, so that only transposes of values are left; before any pattern",
+        level=1,
+        optional=True,
+    ),
+    Stage(
         "fold_batch_norm",
         _passes(fold_batch_norm),
         "after fold_constants, which turns reshaped biases into constants",
@@ -203,7 +230,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "fold_affine",
-        _passes(fold_affine),
+        _passes(fold_input_affine, fold_affine),
         "after fold_batch_norm, whose leftovers are multiplications and additions",
         level=1,
         optional=True,
@@ -213,6 +240,13 @@ STAGES: tuple[Stage, ...] = (
         _passes(*_CLEAN_UP),
         "after folding, which leaves duplicates and dead bindings",
         level=1,
+        optional=True,
+    ),
+    Stage(
+        "merge_projections",
+        _merge_projections,
+        "before fuse: attention takes the slices in, linear the joint product",
+        level=2,
         optional=True,
     ),
     Stage(

@@ -4,18 +4,21 @@
 the same.
 """
 
-CLEAN_UPS = ("fold_constants", "fold_batch_norm", "fold_affine", "clean_up")
+CLEAN_UPS = ("fold_constants", "simplify", "fold_batch_norm", "fold_affine", "clean_up")
 FUSIONS = (
     "attention",
+    "softmax",
     "squeeze_excitation",
     "mlp",
     "rotary",
     "embedding",
+    "conv_chain",
+    "conv_concat",
     "conv_block",
     "pool_linear",
     "norm",
     "linear",
     "activation",
 )
-OPTIONAL_STAGES = (*CLEAN_UPS, "lower", "fuse_ops")
-OPTIONAL_STEPS = (*CLEAN_UPS, *FUSIONS, "lower", "fuse_ops")
+OPTIONAL_STAGES = (*CLEAN_UPS, "merge_projections", "lower", "fuse_ops")
+OPTIONAL_STEPS = (*CLEAN_UPS, "merge_projections", *FUSIONS, "lower", "fuse_ops")

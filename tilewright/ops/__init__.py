@@ -4,7 +4,9 @@ A dimension is a number, or the name of a symbolic size.
 """
 
 from tilewright.ops.attention import AttentionSpec
+from tilewright.ops.concat import ConcatSpec
 from tilewright.ops.conv import ConvSpec
+from tilewright.ops.conv_chain import ConvChainSpec
 from tilewright.ops.elementwise import ActivationSpec, SoftmaxSpec
 from tilewright.ops.embedding import EmbeddingSpec
 from tilewright.ops.gemm import GemmSpec
@@ -18,6 +20,8 @@ from tilewright.ops.step import Step
 __all__ = [
     "ActivationSpec",
     "AttentionSpec",
+    "ConcatSpec",
+    "ConvChainSpec",
     "ConvSpec",
     "Dim",
     "EmbeddingSpec",

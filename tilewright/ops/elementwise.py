@@ -21,10 +21,11 @@ class ActivationSpec(Spec):
 
 @dataclass(frozen=True)
 class SoftmaxSpec(Spec):
-    """Softmax of `x` along `axis`."""
+    """Softmax of `x` along `axis`, counted from the front, or its logarithm with `log`."""
 
     x: Shape
     axis: int
+    log: bool = False
 
     def __post_init__(self) -> None:
         check_sizes(self, x=self.x)

@@ -24,9 +24,13 @@ class Spec:
         return type(self).__name__.removesuffix("Spec")
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON values, with `kind` first; a step is its text, a spec its dict."""
+        """All fields as JSON values, with `kind` first; a step is its text, a spec its dict.
+
+        JSON has no infinity: it is a text.
+        """
         named = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {"kind": self.kind, **json.loads(json.dumps(named, default=_json_value))}
+        plain = json.loads(json.dumps(named, default=_json_value), parse_constant=str)
+        return {"kind": self.kind, **plain}
 
     def key(self) -> str:
         """A stable text for records: sorted JSON."""

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Operators of one value, and of a value and a number.
+ELEMENTWISE = (
+    *("abs", "ceil", "cos", "erf", "exp", "floor", "log", "negative", "round", "rsqrt", "sign"),
+    *("sin", "sqrt", "square"),
+)
+WITH_NUMBER = (
+    *("add", "subtract", "subtract_from", "multiply", "divide", "divide_into", "power"),
+    *("maximum", "minimum"),
+)
+
 # Step -> meaning of its parameters, in order; sizes are (height, width), padding is all begins,
 # then all ends. A name that is not here is a user's own, with whatever parameters it has.
 PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -18,17 +28,24 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "relu": (),
     "clip": ("low", "high"),
     "leaky_relu": ("alpha",),
-    "prelu": ("axis",),
+    "prelu": ("axis", "sign"),
+    "thresholded_relu": ("alpha",),
     "elu": ("alpha",),
+    "celu": ("alpha", "beta"),
+    "selu": ("alpha", "gamma"),
     "gelu": (),
     "gelu_tanh": (),
     "silu": (),
+    "swish": ("alpha",),
     "sigmoid": (),
     "hard_sigmoid": ("alpha", "beta"),
     "hard_swish": ("alpha", "beta"),
     "softplus": (),
     "mish": (),
+    "softsign": (),
     "tanh": (),
+    **dict.fromkeys(ELEMENTWISE, ()),
+    **dict.fromkeys(WITH_NUMBER, ("number",)),
 }
 
 
@@ -47,17 +64,25 @@ class Step:
     | relu | | max(x, 0) |
     | clip | low, high | min(max(x, low), high) |
     | leaky_relu | alpha | x where x > 0, else alpha * x |
-    | prelu | axis, from the end | x where x > 0, else slope * x, a slope per element of the axis |
+    | prelu | axis from the end, sign | x where x > 0, else sign * slope * x, a slope per element |
+    | thresholded_relu | alpha | x where x > alpha, else 0 |
     | elu | alpha | x where x > 0, else alpha * (exp(x) - 1) |
+    | celu | alpha, beta | x where x > 0, else alpha * (exp(x / beta) - 1) |
+    | selu | alpha, gamma | gamma * elu(x) |
     | gelu | | x * (1 + erf(x / sqrt(2))) / 2 |
     | gelu_tanh | | x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))) / 2 |
     | silu | | x * sigmoid(x) |
+    | swish | alpha | x * sigmoid(alpha * x) |
     | sigmoid | | 1 / (1 + exp(-x)) |
     | hard_sigmoid | alpha, beta | clip(alpha * x + beta, 0, 1) |
     | hard_swish | alpha, beta | x * hard_sigmoid(x) |
     | softplus | | log(1 + exp(x)) |
     | mish | | x * tanh(softplus(x)) |
+    | softsign | | x / (1 + abs(x)) |
     | tanh | | tanh(x) |
+    | abs, exp, ... (`ELEMENTWISE`) | | the operator of that name in Relax, of x |
+    | add, power, ... (`WITH_NUMBER`) | number | the operator of that name, of x and the number |
+    | subtract_from, divide_into | number | number - x, number / x |
 
     Raises ValueError when a name of this table has another number of parameters.
     """

@@ -44,10 +44,20 @@ def checked(answer: Any, decline: type[Decline]) -> Spec | Decline:
         json.dumps(answer.to_dict())
     except Exception as error:
         raise WrongAnswer(
-            f"the fields of {type(answer).__name__} are not JSON values: {error}",
+            f"{_bad_field(answer)} cannot be stored: {error}",
             "`.item()` makes a Python number of a numpy one, `str` a name of a dtype",
         ) from error
     return answer
+
+
+def _bad_field(spec: Spec) -> str:
+    """The first field of `spec` that is no JSON value, or the class where none can be told."""
+    for name, value in getattr(spec, "__dict__", {}).items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError):
+            return f"{type(spec).__name__}.{name} = {value!r:.100}"
+    return type(spec).__name__
 
 
 @contextlib.contextmanager
@@ -85,7 +95,7 @@ def blame_group(
     mod: tvm.IRModule,
     passes: Sequence[tvm.transform.Pass],
     groups: Sequence[Group],
-    origins: Mapping[str, str],
+    origins: Mapping[str, tuple[str, ...]],
 ) -> None:
     """Raise FusionError for the first of `groups` that `passes` cannot lower, if there is one."""
     for group in groups:
@@ -93,11 +103,11 @@ def blame_group(
         try:
             tvm.transform.Sequential(passes)(alone)
         except Exception as error:
-            nodes = [origins.get(member, member) for member in group.members]
+            nodes = group.nodes(origins) or group.members
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise FusionError(
                 f"fusion {group.fusion!r} covers what cannot be lowered as one group",
-                where=f"group {group.function}: {', '.join(dict.fromkeys(nodes))}; {said[-1]:.300}",
+                where=f"group {group.function}: {', '.join(nodes)}; {said[-1]:.300}",
                 expected="operators that become loops over tensors",
                 hint="leave the operator out of the pattern: Any(...) in its place",
             ) from error

@@ -13,9 +13,10 @@ from __future__ import annotations
 from tvm import relax
 
 from tilewright.ops import ConvSpec, Step
+from tilewright.passes.activations import activation
 from tilewright.passes.epilogue import epilogue, steps_of
 from tilewright.passes.fusion import Decline, Fusion
-from tilewright.passes.pattern import Any, Graph, Match, Op, Pattern, maybe
+from tilewright.passes.pattern import Any, Constant, Graph, Match, Op, Pattern, maybe
 from tilewright.passes.relax_constants import is_constant
 from tilewright.passes.shapes import is_per_channel, shape_of
 
@@ -28,6 +29,22 @@ def block_of(x: Pattern) -> Pattern:
     """Conv of `x` with its epilogue [and a max pool]."""
     stored = epilogue(Op(CONVOLUTIONS, x, Any("w"), name="conv"))
     return maybe(lambda y: Op("relax.nn.max_pool2d", y, name="max_pool"), stored)
+
+
+def plain_of(x: Pattern, prefix: str) -> Pattern:
+    """Conv of `x` [+ bias] [activation], its names prefixed: one convolution of several."""
+    product = Op(CONVOLUTIONS, x, Any(f"{prefix}w"), name=f"{prefix}conv")
+    biased = maybe(lambda y: Op("relax.add", y, Constant(f"{prefix}bias")), product)
+    return maybe(lambda y: activation(y, f"{prefix}activation"), biased)
+
+
+def unprefixed(match: Match, prefix: str) -> Match:
+    """What `match` found of one `plain_of`, under the names that `accept` reads."""
+    values = match.values.items()
+    return Match(
+        {name.removeprefix(prefix): v for name, v in values if name.startswith(prefix)},
+        match.covered,
+    )
 
 
 def accept(match: Match, graph: Graph) -> ConvSpec | Decline:

@@ -1,14 +1,27 @@
-"""What may follow a convolution or a matrix product in the store of its result."""
+"""What may follow a convolution or a matrix product in the store of its result.
+
+Before   y = (relu(conv + b) + r) / 6
+After    y = epilogue(conv, b, r)
+
+A group is closed to TVM's own fusion of elementwise operators. What it would have fused must
+therefore be in the group: `tail` takes operators of one value, and of a value and a number, that
+stand in no form of an activation.
+"""
 
 from __future__ import annotations
 
 from tilewright.ops import Step
+from tilewright.ops.step import ELEMENTWISE, WITH_NUMBER
 from tilewright.passes.activations import activation, step_of
-from tilewright.passes.pattern import Any, Constant, Either, Graph, Match, Op, Pattern
+from tilewright.passes.pattern import Any, Constant, Either, Graph, Match, Op, Pattern, Tagged
+
+# How many such operators one group may end in.
+TAIL = 4
+_NUMBER_FIRST = {"subtract_from": "relax.subtract", "divide_into": "relax.divide"}
 
 
 def epilogue(y: Pattern) -> Pattern:
-    """`y` [+ bias] [+ residual] [activation [+ late_residual]].
+    """`y` [+ bias] [+ residual] [activation [+ late_residual]] [elementwise operators].
 
     A constant is tried as a bias first: why it is none is then what a near miss says.
     """
@@ -16,7 +29,21 @@ def epilogue(y: Pattern) -> Pattern:
     residual = Any("residual")
     summed = Either(Op("relax.add", biased, residual), biased, Op("relax.add", y, residual), y)
     active = activation(summed)
-    return Either(Op("relax.add", active, Any("late_residual")), active, summed)
+    stored = Either(Op("relax.add", active, Any("late_residual")), active, summed)
+    for place in range(TAIL):
+        stored = Either(stored, _tail(stored, f"tail{place}"))
+    return stored
+
+
+def _tail(y: Pattern, name: str) -> Pattern:
+    """One more operator; the same places of the match as an activation called `name` has."""
+    number = Constant(f"{name}.number", single=True)
+    forms = {word: Op(f"relax.{word}", y) for word in (*ELEMENTWISE, "sigmoid", "tanh")}
+    forms["relu"] = Op("relax.nn.relu", y)
+    for word in WITH_NUMBER:
+        first = _NUMBER_FIRST.get(word)
+        forms[word] = Op(first, number, y) if first else Op(f"relax.{word}", y, number)
+    return Either(*[Tagged(form, name, word) for word, form in forms.items()])
 
 
 def steps_of(match: Match, graph: Graph) -> tuple[Step, ...]:
@@ -26,5 +53,6 @@ def steps_of(match: Match, graph: Graph) -> tuple[Step, ...]:
         Step("residual") if match.get("residual") is not None else None,
         step_of(match, graph),
         Step("residual") if match.get("late_residual") is not None else None,
+        *[step_of(match, graph, f"tail{place}") for place in range(TAIL)],
     )
     return tuple(step for step in steps if step is not None)

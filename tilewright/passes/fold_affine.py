@@ -56,7 +56,7 @@ class _AffineFolder(PyExprMutator):
         if not _is_op(found, "relax.add") or not is_constant(found.args[1]):
             return call
         inner = self._old.get(source)
-        inner = inner.args[0] if isinstance(inner, relax.Call) else None
+        inner = self._split(inner)[0] if isinstance(inner, relax.Call) else None
         convolution = self.lookup_binding(found.args[0])
         if not is_foldable(convolution) or self._readers[inner] != 1:
             return call

@@ -25,6 +25,9 @@ from tilewright.passes.outline import outline
 from tilewright.passes.pattern import Graph, Match, Pattern
 from tilewright.passes.uses import readers_of
 
+# Name of a variable -> the ONNX nodes it comes from.
+Origins = Mapping[str, tuple[str, ...]]
+
 # Ways in which one pattern may match at one value before we stop looking.
 MAX_WAYS = 64
 
@@ -93,6 +96,10 @@ class Group:
     tensors: tuple[relax.TensorType, ...]
     roles: dict[str, int]
 
+    def nodes(self, origins: Origins) -> list[str]:
+        """The ONNX nodes inside, each once."""
+        return list(dict.fromkeys(n for name in self.members for n in origins.get(name, ())))
+
 
 @dataclass(frozen=True)
 class NearMiss:
@@ -119,7 +126,9 @@ class FusionReport:
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class Choice:
+    """A match that its fusion accepted: `root` is its last value."""
+
     fusion: Fusion
     match: Match
     spec: Spec
@@ -159,34 +168,17 @@ def check_list(fusions: Sequence[Fusion], reserved: Sequence[str]) -> None:
 
 
 def fuse(
-    mod: tvm.IRModule, fusions: Sequence[Fusion], origins: Mapping[str, str] | None = None
+    mod: tvm.IRModule, fusions: Sequence[Fusion], origins: Origins | None = None
 ) -> tuple[tvm.IRModule, FusionReport]:
     """Apply `fusions` in order to `main`; `origins` names the ONNX nodes of its variables.
 
     Raises FusionError when a fusion that a user wrote fails or gives no answer.
     """
-    names = origins or {}
-    main = mod["main"]
-    graph = Graph(main)
-    readers = readers_of(main)
-    order = [b.var for block in main.body.blocks for b in block.bindings]
-    taken: set[relax.Var] = set()
+    graph = Graph(mod["main"])
+    chosen, misses = choose(mod["main"], fusions, origins)
     report = FusionReport()
-    chosen: list[_Chosen] = []
-    for fusion in fusions:
-        for root in reversed(order):
-            if root in taken:
-                continue
-            with blaming(fusion, root.name, names):
-                found = _first_match(fusion, root, graph, readers, taken, names)
-            if isinstance(found, _Chosen):
-                chosen.append(found)
-                taken |= set(found.match.covered)
-            elif found is not None:
-                report.near_misses.append(found)
     takers: dict[str, str] = {}
-    places = {var: n for n, var in enumerate(order)}
-    chosen.sort(key=lambda c: places[c.root])
+    places = {var: n for n, var in enumerate(_variables(mod["main"]))}
     for number, choice in enumerate(chosen):
         name = f"{choice.fusion.name}_{number}"
         members = sorted(choice.match.covered, key=places.__getitem__)
@@ -198,8 +190,38 @@ def fuse(
             Group(choice.fusion.name, name, kernel, choice.spec, inside, tensors, roles)
         )
         takers |= dict.fromkeys(inside, choice.fusion.name)
-    report.near_misses = [replace(m, taken_by=takers.get(m.root)) for m in report.near_misses]
+    report.near_misses = [replace(m, taken_by=takers.get(m.root)) for m in misses]
     return relax.transform.Normalize()(mod), report
+
+
+def choose(
+    main: relax.Function, fusions: Sequence[Fusion], origins: Origins | None = None
+) -> tuple[list[Choice], list[NearMiss]]:
+    """What `fusions` take of `main`, in its order, and what they declined."""
+    names = {name: ", ".join(nodes) for name, nodes in (origins or {}).items()}
+    graph = Graph(main)
+    readers = readers_of(main)
+    order = _variables(main)
+    taken: set[relax.Var] = set()
+    chosen: list[Choice] = []
+    misses: list[NearMiss] = []
+    for fusion in fusions:
+        for root in reversed(order):
+            if root in taken:
+                continue
+            with blaming(fusion, root.name, names):
+                found = _first_match(fusion, root, graph, readers, taken, names)
+            if isinstance(found, Choice):
+                chosen.append(found)
+                taken |= set(found.match.covered)
+            elif found is not None:
+                misses.append(found)
+    places = {var: n for n, var in enumerate(order)}
+    return sorted(chosen, key=lambda choice: places[choice.root]), misses
+
+
+def _variables(main: relax.Function) -> list[relax.Var]:
+    return [binding.var for block in main.body.blocks for binding in block.bindings]
 
 
 def _first_match(
@@ -209,7 +231,7 @@ def _first_match(
     readers: dict[relax.Var, set],
     taken: set[relax.Var],
     names: Mapping[str, str],
-) -> _Chosen | NearMiss | None:
+) -> Choice | NearMiss | None:
     miss = None
     for match in islice(fusion.pattern.match(root, graph), MAX_WAYS):
         covered = set(match.covered)
@@ -218,7 +240,7 @@ def _first_match(
         verdict = _unfit(match, root, graph, names) or _leak(match, root, readers, names)
         verdict = verdict or checked(fusion.accept(match, graph), Decline)
         if not isinstance(verdict, Decline):
-            return _Chosen(fusion, match, verdict, root)
+            return Choice(fusion, match, verdict, root)
         at = verdict.at.name if isinstance(verdict.at, relax.Var) else root.name
         miss = miss or NearMiss(fusion.name, root.name, verdict.reason, at, verdict.mend)
     return miss

@@ -100,24 +100,32 @@ class Any(Pattern):
 class Constant(Pattern):
     """A tensor literal; with `value`, one whose elements are all that number (to 0.1%).
 
-    With `single`, one that has one element.
+    With `single`, one that has one element; with `within`, one of one element between two bounds;
+    with `vector`, one with at most one axis longer than one.
     """
 
     name: str | None = None
     value: float | None = None
     single: bool = False
+    within: tuple[float, float] | None = None
+    vector: bool = False
 
     def find(self, expr: relax.Expr, graph: Graph, match: Match) -> Iterator[Match]:
         """Match a literal, through variables."""
         _, value = graph.bound(expr)
         if not is_constant(value):
             return
-        if self.value is not None and not np.allclose(array_of(value), self.value, rtol=1e-3):
-            return
-        if self.single and array_of(value).size != 1:
-            return
-        if found := match._with(self.name, value):
+        if self._takes(array_of(value)) and (found := match._with(self.name, value)):
             yield found
+
+    def _takes(self, array: np.ndarray) -> bool:
+        if self.value is not None and not np.allclose(array, self.value, rtol=1e-3):
+            return False
+        if (self.single or self.within) and array.size != 1:
+            return False
+        if self.within and not self.within[0] <= array.item() <= self.within[1]:
+            return False
+        return not self.vector or sum(size != 1 for size in array.shape) <= 1
 
 
 @dataclass(frozen=True)
@@ -165,6 +173,11 @@ class Op(Pattern):
         var, call = graph.bound(expr)
         operator = getattr(getattr(call, "op", None), "name", None)
         if not isinstance(call, relax.Call) or operator not in self._operators:
+            return
+        known = match.get(self._name) if self._name is not None else None
+        if var is not None and known is not None and known.same_as(var):
+            # Met before, by way of another operand (x * sigmoid(x)): what it reads matched then.
+            yield match
             return
         start = match._with(self._name, var if var is not None else call)
         if start is None or len(call.args) < len(self._arguments):

@@ -9,12 +9,10 @@ Declines when the two slices are not the halves of the last axis.
 
 from __future__ import annotations
 
-from tvm import relax
-
 from tilewright.ops import RotarySpec
 from tilewright.passes.fusion import Decline, Fusion
 from tilewright.passes.pattern import Any, Fields, Graph, Match, Op, Pattern
-from tilewright.passes.shapes import shape_of
+from tilewright.passes.shapes import cut_of, shape_of
 
 
 def pattern() -> Pattern:
@@ -34,20 +32,13 @@ def accept(match: Match, graph: Graph) -> RotarySpec | Decline:
     if x is None or not isinstance(x[-1], int):
         return Decline("the head size is not known", at=match["sum"])
     half = (*x[:-1], x[-1] // 2)
-    starts = [_start(match[name], graph) for name in ("first", "second")]
+    cuts = [cut_of(graph.bound(match[name])[1]) for name in ("first", "second")]
     if shape_of(match["sum"]) != x:
         return Decline(f"the sum has shape {shape_of(match['sum'])}, want {x}", at=match["sum"])
-    if first != half or second != half or starts != [0, half[-1]]:
+    if first != half or second != half or cuts != [(len(x) - 1, at) for at in (0, half[-1])]:
         return Decline(f"the slices are {first} and {second}, want halves of {x}", at=match["sum"])
     cos, sin = shape_of(match["cos"]), shape_of(match["sin"])
     return RotarySpec(dtype=str(match["x"].ty.dtype), x=x, cos=cos, sin=sin)
-
-
-def _start(cut: relax.Expr, graph: Graph) -> int:
-    """Where a slice of one axis begins, counted from the front."""
-    _, call = graph.bound(cut)
-    begin = int(call.args[2].fields[0])
-    return begin if begin >= 0 else begin + int(call.args[0].ty.shape[-1])
 
 
 ROTARY = Fusion("rotary", pattern(), accept)

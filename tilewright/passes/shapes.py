@@ -23,6 +23,19 @@ def _text(size: tirx.Expr) -> str:
     return re.sub(r"T\.int\d+\((-?\d+)\)", r"\1", str(size))
 
 
+def cut_of(call: relax.Call) -> tuple[int, int] | None:
+    """Axis and first place, both from the front, of a slice of one axis in steps of one.
+
+    None for a slice of several axes, with another step, or of an axis of open size.
+    """
+    axes, begins, _, *steps = ([int(v) for v in part.fields] for part in call.args[1:])
+    if len(axes) != 1 or any(step != [1] for step in steps):
+        return None
+    x = shape_of(call.args[0])
+    axis = axes[0] % len(x)
+    return (axis, begins[0] % x[axis]) if isinstance(x[axis], int) else None
+
+
 def is_per_channel(expr: relax.Expr, axis: int, size: int, rank: int) -> bool:
     """Whether `expr` holds one value per element of `axis` of a tensor of `rank`, or one in all.
 

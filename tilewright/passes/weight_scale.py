@@ -1,4 +1,4 @@
-"""Multiply the output channels of a convolution's constant weights."""
+"""Multiply the channels of a convolution's constant weights: those it writes, those it reads."""
 
 from __future__ import annotations
 
@@ -17,6 +17,15 @@ def is_foldable(expr: relax.Expr | None) -> bool:
     return name in (*_CONVOLUTIONS, *_TRANSPOSED) and is_constant(expr.args[1])
 
 
+def adds_zeros(convolution: relax.Call) -> bool:
+    """Whether some positions see fewer elements of the input than the kernel has.
+
+    That is so with padding; a transposed convolution's borders are always such positions.
+    """
+    padding = [int(size) for size in convolution.attrs.padding]
+    return any(padding) or convolution.op.name in _TRANSPOSED
+
+
 def scale_channels(convolution: relax.Call, scale: np.ndarray) -> relax.Expr:
     """The weights of `convolution` times `scale`: one value per output channel, or one in all.
 
@@ -33,3 +42,15 @@ def scale_channels(convolution: relax.Call, scale: np.ndarray) -> relax.Expr:
         return constant(scaled.reshape(weights.shape), str(weights.dtype))
     shares = np.broadcast_to(scale, weights.shape[:1]).reshape(-1, *[1] * len(inner))
     return constant(weights * shares, str(weights.dtype))
+
+
+def scale_inputs(convolution: relax.Call, scale: np.ndarray) -> np.ndarray:
+    """The weights of `convolution` times `scale`, one value per input channel."""
+    weights = array_of(convolution.args[1])
+    kernel = weights.shape[2:]
+    if convolution.op.name in _TRANSPOSED:
+        return weights * scale.reshape(-1, *[1] * (1 + len(kernel)))
+    groups = int(convolution.attrs.groups)
+    grouped = weights.reshape(groups, -1, *weights.shape[1:])
+    shares = scale.reshape(groups, 1, weights.shape[1], *[1] * len(kernel))
+    return (grouped * shares).reshape(weights.shape)

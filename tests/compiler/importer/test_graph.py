@@ -3,7 +3,14 @@ from __future__ import annotations
 from onnx import helper
 
 from tests import models
-from tilewright.compiler.importer.graph import all_graphs, attribute, label, reads, subgraphs
+from tilewright.compiler.importer.graph import (
+    all_graphs,
+    attribute,
+    domain_of,
+    label,
+    reads,
+    subgraphs,
+)
 
 
 def _branch(name: str, read: str):
@@ -27,6 +34,12 @@ def test_finds_graphs_inside_nodes():
 def test_a_node_reads_what_its_branches_take_from_outside():
     assert reads(CHOICE) == {"c", "a", "b"}
     assert reads(helper.make_node("Clip", ["x", "", "high"], ["y"])) == {"x", "high"}
+
+
+def test_the_default_domain_has_one_spelling():
+    domains = ("", "ai.onnx", "com.microsoft")
+    found = [domain_of(helper.make_node("Add", [], [], domain=domain)) for domain in domains]
+    assert found == ["", "", "com.microsoft"]
 
 
 def test_a_label_names_node_and_operator():

@@ -25,6 +25,16 @@ def test_constants_are_all_initialisers(model_file):
     }
 
 
+def test_a_new_constant_stays_in_the_graph_while_it_is_small(model_file):
+    model = load(model_file(models.linear()))
+    before = set(model.weights)
+    model.add_constant("small", np.ones(4, np.float32))
+    model.add_constant("large", np.ones(9999, np.float32))
+    assert set(model.weights) - before == {"large"}
+    assert {t.name for t in model.graph.initializer} >= {"small"}
+    assert model.constants()["small"].tolist() == [1.0] * 4
+
+
 def test_weights_are_shown_as_typed_inputs_without_values(model_file):
     model = load(model_file(models.linear()))
     shown = model.with_weight_types()

@@ -32,10 +32,15 @@ def reads(node: onnx.NodeProto) -> set[str]:
     return names
 
 
+def domain_of(node: onnx.NodeProto) -> str:
+    """The node's domain with the default domain spelled one way."""
+    return "" if node.domain == "ai.onnx" else node.domain
+
+
 def label(node: onnx.NodeProto) -> str:
     """How a node is called in reports and errors: its name, or its first output."""
     name = node.name or next((name for name in node.output if name), "(no name)")
-    domain = f"{node.domain}." if node.domain not in ("", "ai.onnx") else ""
+    domain = f"{domain_of(node)}." if domain_of(node) else ""
     return f"{name} ({domain}{node.op_type})"
 
 

@@ -57,6 +57,14 @@ class OnnxModel:
         small = {t.name: onnx.numpy_helper.to_array(t) for t in self.graph.initializer}
         return {**small, **self.weights}
 
+    def add_constant(self, name: str, array: np.ndarray) -> None:
+        """A new initialiser: in the graph when it is small, else beside it."""
+        if array.nbytes > INLINE_BYTES:
+            self.weights[name] = array
+        else:
+            tensor = onnx.numpy_helper.from_array(np.asarray(array, order="C"), name)
+            self.graph.initializer.append(tensor)
+
     def with_weight_types(self) -> onnx.ModelProto:
         """A copy without weight values in which each weight is a typed graph input."""
         shown = onnx.ModelProto()

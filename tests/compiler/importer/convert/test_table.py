@@ -26,7 +26,7 @@ make = helper.make_node
         ("Constant", "", True),
         ("FastGelu", "com.microsoft", True),
         ("FastGelu", "", False),
-        ("Attention", "com.microsoft", True),
+        ("Attention", "com.microsoft", False),
         ("Attention", "", False),
         ("NoSuchThing", "", False),
     ],

@@ -140,3 +140,17 @@ def test_infers_shapes_with_names(model_file):
     model = load(model_file(models.linear("n")))
     known = fold.infer_shapes(model)
     assert known["xw"] == ("n", 32) and known["w"] == (64, 32)
+
+
+def test_infers_types_and_knows_those_of_weights(model_file):
+    proto = models.model(
+        [helper.make_node("Shape", ["x"], ["s"]), helper.make_node("Add", ["x", "w"], ["y"])],
+        [models.value("x", (2, 3))],
+        [models.value("y", (2, 3)), models.value("s", (2,), models.INT64)],
+        {"w": np.ones((2, 3), np.float32)},
+    )
+    found = fold.infer_dtypes(load(model_file(proto)))
+    assert {name: str(dtype) for name, dtype in found.items()} == {
+        **dict.fromkeys("xyw", "float32"),
+        "s": "int64",
+    }

@@ -13,8 +13,8 @@ import onnx
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from tilewright.compiler.importer.convert import elementwise, indexing
-from tilewright.compiler.importer.graph import label, subgraphs
+from tilewright.compiler.importer.convert import activation, elementwise, indexing
+from tilewright.compiler.importer.graph import domain_of, label, subgraphs
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.errors import UnsupportedModel
 
@@ -22,25 +22,25 @@ from tilewright.errors import UnsupportedModel
 Converter = Callable[[relax.BlockBuilder, list, dict, int], relax.Expr]
 
 OURS: dict[tuple[str, str], Converter] = {
+    ("", "Celu"): activation.celu,
     ("", "Clip"): elementwise.clip,
     ("", "Gather"): indexing.gather,
     ("", "HardSigmoid"): elementwise.hard_sigmoid,
     ("", "Max"): elementwise.extreme("Max"),
     ("", "Min"): elementwise.extreme("Min"),
+    ("", "Swish"): activation.swish,
+    ("com.microsoft", "Gelu"): activation.gelu,
+    ("com.microsoft", "QuickGelu"): activation.quick_gelu,
 }
 
 # TVM's converters for ONNX Runtime's own operators.
 _TVM_CONTRIB = ("BiasGelu", "EmbedLayerNormalization", "FastGelu", "SkipLayerNormalization")
-# In TVM's map under this name stands the converter of com.microsoft::Attention.
+# In TVM's map under this name stands the converter of com.microsoft::Attention; both operators of
+# this name are gone by now (`normalise.decompose_attention`).
 _TVM_MISNAMED = ("Attention",)
 # TVM lowers these to functions that live in Python: no library could call them.
 _NEED_PYTHON = ("NonZero", "Unique")
 _HANDLED_BY_IMPORTER = ("Constant", "If")
-
-
-def domain_of(node: onnx.NodeProto) -> str:
-    """The node's domain with the default domain spelled one way."""
-    return "" if node.domain == "ai.onnx" else node.domain
 
 
 def is_supported(node: onnx.NodeProto) -> bool:
@@ -49,7 +49,7 @@ def is_supported(node: onnx.NodeProto) -> bool:
     if key in OURS:
         return True
     if key[0] == "com.microsoft":
-        return node.op_type in (*_TVM_CONTRIB, *_TVM_MISNAMED)
+        return node.op_type in _TVM_CONTRIB
     if key[0] != "" or node.op_type in (*_TVM_CONTRIB, *_TVM_MISNAMED, *_NEED_PYTHON):
         return False
     return node.op_type in _HANDLED_BY_IMPORTER or node.op_type in onnx_frontend._get_convert_map()

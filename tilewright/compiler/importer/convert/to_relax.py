@@ -13,14 +13,14 @@ from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 from tvm.tirx import IntImm
 
 from tilewright.compiler.importer.convert import table
-from tilewright.compiler.importer.graph import label
+from tilewright.compiler.importer.graph import domain_of, label
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.compiler.importer.shapes import open_dimensions
 from tilewright.errors import TilewrightError, UnsupportedModel
 
 
-def to_relax(model: OnnxModel) -> tuple[tvm.IRModule, dict[str, str]]:
-    """The Relax module of `model`, and for variables by name the ONNX node they come from.
+def to_relax(model: OnnxModel) -> tuple[tvm.IRModule, dict[str, tuple[str, ...]]]:
+    """The Relax module of `model`, and for variables by name the ONNX nodes they come from.
 
     Raises UnsupportedModel with every operator that has no converter, or with the first
     node that a converter refuses.
@@ -51,7 +51,7 @@ class _Importer(ONNXGraphImporter):
         super().__init__(shape_dict={}, dtype_dict="float32")
         self._model = model
         self._node: onnx.NodeProto | None = None
-        self.origins: dict[str, str] = {}
+        self.origins: dict[str, tuple[str, ...]] = {}
 
     def _parse_graph_initializers(self, graph: onnx.GraphProto) -> None:
         super()._parse_graph_initializers(graph)
@@ -125,7 +125,7 @@ class _Importer(ONNXGraphImporter):
         if isinstance(value, relax.Var):
             if value.name in self.origins or value.name in self._input_variables:
                 return
-            self.origins[value.name] = name
+            self.origins[value.name] = (name,)
             self._claim(self.bb.lookup_binding(value), name)
         elif isinstance(value, relax.Call):
             for argument in value.args:
@@ -137,7 +137,7 @@ class _Importer(ONNXGraphImporter):
             self._claim(value.tuple_value, name)
 
     def _convert_operator(self, op_name: str, inputs: list, attrs: dict, opset: int) -> relax.Expr:
-        ours = table.OURS.get((table.domain_of(self._node), op_name))
+        ours = table.OURS.get((domain_of(self._node), op_name))
         if ours is None:
             return super()._convert_operator(op_name, inputs, attrs, opset)
         return self.bb.normalize(ours(self.bb, list(inputs), attrs, opset))

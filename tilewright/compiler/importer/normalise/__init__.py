@@ -6,13 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tilewright.compiler.importer.model import OnnxModel
+from tilewright.compiler.importer.normalise.decompose_attention import decompose_attention
 from tilewright.compiler.importer.normalise.fold import fold_constants
 from tilewright.compiler.importer.normalise.inline import inline_functions
+from tilewright.compiler.importer.normalise.merge_pads import merge_pads
 from tilewright.compiler.importer.normalise.prune import prune
 
 STEPS: tuple[tuple[str, Callable[[OnnxModel], None], str], ...] = (
     ("inline_functions", inline_functions, "first: the other steps look at one flat graph"),
     ("fold_constants", fold_constants, "shapes turn into the constants converters ask for"),
+    ("merge_pads", merge_pads, "after folding, which makes constants of how much is padded"),
+    (
+        "decompose_attention",
+        decompose_attention,
+        "after folding, which turns shapes and Constant nodes into constants; folds what it writes",
+    ),
     ("prune", prune, "last: what folding left without readers"),
 )
 

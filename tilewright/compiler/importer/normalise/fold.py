@@ -15,11 +15,11 @@ import re
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from tilewright.compiler.importer.graph import attribute, subgraphs
-from tilewright.compiler.importer.model import INLINE_BYTES, OnnxModel
+from tilewright.compiler.importer.model import OnnxModel
 from tilewright.errors import ModelError
 
 Shape = tuple[int | str | None, ...]
@@ -81,6 +81,17 @@ def infer_shapes(model: OnnxModel) -> dict[str, Shape]:
     return {**shapes, **{name: array.shape for name, array in model.constants().items()}}
 
 
+def infer_dtypes(model: OnnxModel) -> dict[str, np.dtype]:
+    """Data type of every tensor where it is known."""
+    graph = onnx.shape_inference.infer_shapes(model.with_weight_types()).graph
+    kinds = {
+        value.name: value.type.tensor_type.elem_type
+        for value in [*graph.input, *graph.value_info, *graph.output]
+    }
+    dtypes = {name: helper.tensor_dtype_to_np_dtype(kind) for name, kind in kinds.items() if kind}
+    return {**dtypes, **{name: array.dtype for name, array in model.constants().items()}}
+
+
 def _dimension(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
     if dim.HasField("dim_value"):
         return dim.dim_value
@@ -100,18 +111,11 @@ def _fold_once(model: OnnxModel, shapes: dict[str, Shape]) -> bool:
             kept.append(node)
         for name, value in (values or {}).items():
             constants[name] = value
-            _store(model, name, value)
+            model.add_constant(name, value)
     changed = len(kept) < len(graph.node)
     del graph.node[:]
     graph.node.extend(kept)
     return changed
-
-
-def _store(model: OnnxModel, name: str, value: np.ndarray) -> None:
-    if value.nbytes > INLINE_BYTES:
-        model.weights[name] = value
-    else:
-        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
 
 
 def _evaluate(

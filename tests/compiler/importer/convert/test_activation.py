@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.net import CONTRIB, Net, keeps_numbers
+
+X = {"x": np.float32([[-100, -4, -0.5, 0], [0.25, 3, 9, 100]])}
+
+
+@pytest.mark.parametrize("alpha", [None, 0.5, 2.0])
+@pytest.mark.parametrize("op", ["Celu", "Swish", "QuickGelu"])
+def test_answers_as_onnx_runtime_does(op, alpha, tmp_path):
+    net = Net(opset=24 if op == "Swish" else 17, x=(2, 4))
+    attrs = {} if alpha is None else {"alpha": alpha}
+    y = net.add(op, "x", domain=CONTRIB if op == "QuickGelu" else "", **attrs)
+    keeps_numbers(net.model(y), tmp_path, given=X)
+
+
+def test_gelu_of_onnx_runtime(tmp_path):
+    net = Net(x=(2, 4))
+    work = keeps_numbers(net.model(net.Gelu("x", domain=CONTRIB)), tmp_path, given=X)
+    assert len(work.kernels) == 1
+
+
+@pytest.mark.parametrize("op", ["BiasGelu", "FastGelu"])
+def test_a_bias_inside_is_a_bias(op, tmp_path):
+    net = Net(x=(2, 4))
+    y = net.add(op, net.MatMul("x", net.weight(4, 6)), net.weight(6), domain=CONTRIB)
+    (group,) = keeps_numbers(net.model(y), tmp_path).fusions.groups
+    assert group.spec.epilogue[0].name == "bias"

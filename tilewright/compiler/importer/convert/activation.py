@@ -1,0 +1,36 @@
+"""Converters of activations that TVM's importer does not have, or not under their domain."""
+
+from __future__ import annotations
+
+from tvm import relax
+
+
+def celu(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """max(0, x) + min(0, alpha * (exp(x / alpha) - 1)): ONNX operator Celu, alpha 1 by default."""
+    x = inputs[0]
+    zero, one, alpha = (relax.const(v, str(x.ty.dtype)) for v in (0, 1, attrs.get("alpha", 1.0)))
+    power = bb.emit(relax.op.exp(bb.emit(relax.op.divide(x, alpha))))
+    below = bb.emit(relax.op.multiply(alpha, bb.emit(relax.op.subtract(power, one))))
+    return relax.op.add(bb.emit(relax.op.nn.relu(x)), bb.emit(relax.op.minimum(below, zero)))
+
+
+def swish(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """X * sigmoid(alpha * x): ONNX operator Swish, since version 24, alpha 1 by default."""
+    return _swish(bb, inputs[0], attrs.get("alpha", 1.0))
+
+
+def quick_gelu(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """X * sigmoid(alpha * x): com.microsoft::QuickGelu, alpha 1.702 by default."""
+    return _swish(bb, inputs[0], attrs.get("alpha", 1.702))
+
+
+def _swish(bb: relax.BlockBuilder, x: relax.Expr, alpha: float) -> relax.Expr:
+    scaled = x
+    if alpha != 1:
+        scaled = bb.emit(relax.op.multiply(x, relax.const(alpha, str(x.ty.dtype))))
+    return relax.op.multiply(x, bb.emit(relax.op.sigmoid(scaled)))
+
+
+def gelu(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """com.microsoft::Gelu, which has the form with erf only."""
+    return relax.op.nn.gelu(inputs[0])
