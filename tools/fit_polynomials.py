@@ -73,18 +73,18 @@ FITS = (
         9,
         constant=1.0,
     ),
-    # tanh(x) = x (1/8 + P(x^2) / Q(x^2)), up to where it rounds to 1. Near there 1/8 is most of the
-    # sum, and the rounding errors of P and Q weigh little: without it they come to 5 ULP.
+    # tanh(x) = x (5/32 + P(x^2) / Q(x^2)), up to where it rounds to 1. Near there 5/32 is most of
+    # the sum, and the rounding errors of P and Q weigh little: without it they come to 5 ULP.
     Fit(
         "TANH",
-        lambda x: np.tanh(x) / x - 0.125,
+        lambda x: np.tanh(x) / x - 0.15625,
         lambda x: x / np.tanh(x),
         0.0,
         9.02,
         4,
         4,
         np.square,
-        constant=0.875,
+        constant=0.84375,
     ),
     # erf(x) = x (1/4 + P(x^2) / Q(x^2)), likewise.
     Fit(

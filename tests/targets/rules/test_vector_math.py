@@ -50,17 +50,17 @@ def _elu(x: np.ndarray) -> np.ndarray:
 ALL = -math.inf
 STATED = {
     "exp": (vector_math.exp, np.exp, 1.2, ALL),
-    "expm1": (vector_math.expm1, np.expm1, 1.6, ALL),
+    "expm1": (vector_math.expm1, np.expm1, 1.7, ALL),
     "log": (vector_math.log, np.log, 0.9, ALL),
-    "tanh": (vector_math.tanh, np.tanh, 3.8, ALL),
-    "erf": (vector_math.erf, _erf, 3.6, ALL),
-    "sigmoid": (vector_math.sigmoid, _sigmoid, 2.4, ALL),
-    "softplus": (vector_math.softplus, _softplus, 2.5, ALL),
-    "elu": (lambda x: vector_math.elu(x, 1.0), _elu, 1.6, ALL),
+    "tanh": (vector_math.tanh, np.tanh, 3.9, ALL),
+    "erf": (vector_math.erf, _erf, 3.9, ALL),
+    "sigmoid": (vector_math.sigmoid, _sigmoid, 2.5, ALL),
+    "softplus": (vector_math.softplus, _softplus, 2.6, ALL),
+    "elu": (lambda x: vector_math.elu(x, 1.0), _elu, 1.7, ALL),
     "silu": (vector_math.silu, lambda x: x * _sigmoid(x), 3.3, -87),
-    "mish": (vector_math.mish, lambda x: x * np.tanh(_softplus(x)), 4.7, -87),
-    "gelu": (vector_math.gelu, _gelu, 4.8, -1),
-    "gelu_tanh": (vector_math.gelu_tanh, _gelu_tanh, 3.0, -1),
+    "mish": (vector_math.mish, lambda x: x * np.tanh(_softplus(x)), 4.8, -87),
+    "gelu": (vector_math.gelu, _gelu, 4.9, -1),
+    "gelu_tanh": (vector_math.gelu_tanh, _gelu_tanh, 3.2, -1),
 }
 
 
