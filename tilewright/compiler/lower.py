@@ -57,7 +57,9 @@ class _Lowering:
 
     def run(self) -> tvm.IRModule:
         main, bb = self._main, self._builder
-        with bb.function("main", list(main.params), attrs=dict(main.attrs or {}), pure=main.is_pure):
+        with bb.function(
+            "main", list(main.params), attrs=dict(main.attrs or {}), pure=main.is_pure
+        ):
             with bb.dataflow():
                 for block in main.body.blocks:
                     for binding in block.bindings:
@@ -100,7 +102,8 @@ class _Lowering:
             return None
         name = getattr(call.op, "name", "")
         if name == "relax.permute_dims":
-            return self._transposed(call, var)
+            self._transposed(call, var)
+            return None
         if name == "relax.reshape":
             return self._flattened(call, var)
         new = rewrite(call, lambda operand: self._channels_last(operand))
@@ -109,10 +112,9 @@ class _Lowering:
     def _transposed(self, call: relax.Call, var: relax.Var) -> None:
         """A transpose that moves channels last by hand is the value that is there."""
         x, axes = call.args[0], call.attrs.axes
-        if x in self._last and axes is not None:
-            if [int(a) for a in axes] == to_last(x.ty.ndim):
-                self._new[var] = self._last[x]
-        return None
+        known = x in self._last and axes is not None
+        if known and [int(a) for a in axes] == to_last(x.ty.ndim):
+            self._new[var] = self._last[x]
 
     def _flattened(self, call: relax.Call, var: relax.Var) -> relax.Expr | None:
         """[n, c, h, w] to [n, c, h * w] leaves channels last where they are."""
@@ -169,9 +171,7 @@ class _Lowering:
         self._new[var] = result
         return None
 
-    def _launch(
-        self, lowered: Lowered, call: relax.Call, group: Group, name: str
-    ) -> relax.Expr:
+    def _launch(self, lowered: Lowered, call: relax.Call, group: Group, name: str) -> relax.Expr:
         bb = self._builder
         made: list[relax.Expr] = []
         for number, launch in enumerate(lowered.launches):

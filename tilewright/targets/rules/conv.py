@@ -26,7 +26,7 @@ from tilewright.targets.target import Target
 
 
 def padded(name: str, x: Given | int, g: Geometry, target: Target) -> Launch:
-    """x [n, h, w, c] with zeros around it."""
+    """X [n, h, w, c] with zeros around it."""
     kernel = Kernel(name)
     source = kernel.param(g.x_last, "float32", "x")
     out = kernel.param((g.batch, *g.padded, g.channels), "float32", "y")

@@ -164,7 +164,5 @@ class _Nest:
         place = ((image * g.out[0] + h) * g.out[1] + start) * g.channels + c
         for p in range(size):
             at = place + p * g.channels
-            steps.append(
-                self._out.store(at, self._epilogue(acc.load(p * n, n), at, c, n), n)
-            )
+            steps.append(self._out.store(at, self._epilogue(acc.load(p * n, n), at, c, n), n))
         return seq(steps)

@@ -12,24 +12,43 @@ from tilewright.ops.spec import Shape
 from tilewright.targets.rules import vector_math
 from tilewright.targets.rules.packing import pad_columns
 from tilewright.targets.rules.rule import Given, GroupCall
-from tilewright.targets.rules.tir import Flat, Index, Kernel, number
+from tilewright.targets.rules.tir import Flat, Index, Kernel
+from tilewright.targets.rules.vector_math import like
 
 ELEMENTWISE: dict[str, Callable[..., tirx.Expr]] = {
     "relu": lambda x: tirx.max(_zero(x), x),
-    "clip": lambda x, low, high: tirx.min(_like(x, high), tirx.max(_like(x, low), x)),
-    "leaky_relu": lambda x, alpha: tirx.Select(x > _zero(x), x, x * _like(x, alpha)),
-    "elu": lambda x, alpha: tirx.Select(
-        x > _zero(x), x, _like(x, alpha) * (vector_math.exp(x) - _like(x, 1.0))
+    "clip": lambda x, low, high: tirx.min(like(x, high), tirx.max(like(x, low), x)),
+    "leaky_relu": lambda x, alpha: tirx.Select(x > _zero(x), x, x * like(x, alpha)),
+    "thresholded_relu": lambda x, alpha: tirx.Select(x > like(x, alpha), x, _zero(x)),
+    "elu": vector_math.elu,
+    "celu": lambda x, alpha, beta: tirx.Select(
+        x > _zero(x), x, like(x, alpha) * vector_math.expm1(x / like(x, beta))
     ),
+    "selu": lambda x, alpha, gamma: like(x, gamma) * vector_math.elu(x, alpha),
     "gelu": vector_math.gelu,
     "gelu_tanh": vector_math.gelu_tanh,
     "silu": vector_math.silu,
+    "swish": lambda x, alpha: x * vector_math.sigmoid(like(x, alpha) * x),
     "sigmoid": vector_math.sigmoid,
     "hard_sigmoid": lambda x, alpha, beta: _hard_sigmoid(x, alpha, beta),
     "hard_swish": lambda x, alpha, beta: x * _hard_sigmoid(x, alpha, beta),
     "softplus": vector_math.softplus,
     "mish": vector_math.mish,
+    "softsign": lambda x: x / (like(x, 1.0) + tirx.abs(x)),
     "tanh": vector_math.tanh,
+    "exp": vector_math.exp,
+    "log": vector_math.log,
+    "erf": vector_math.erf,
+    "abs": tirx.abs,
+    "negative": lambda x: _zero(x) - x,
+    "square": lambda x: x * x,
+    "sqrt": tirx.sqrt,
+    "add": lambda x, n: x + like(x, n),
+    "subtract": lambda x, n: x - like(x, n),
+    "subtract_from": lambda x, n: like(x, n) - x,
+    "multiply": lambda x, n: x * like(x, n),
+    "divide": lambda x, n: x / like(x, n),
+    "divide_into": lambda x, n: like(x, n) / x,
 }
 # Steps that read an array, and whether it has one value a column (else it has the result's
 # shape). `Epilogue` takes one operand for each, in order. "gate" is the factor of a gated layer.
@@ -55,6 +74,8 @@ class Epilogue:
         for step in steps:
             if step.name not in ELEMENTWISE and step.name not in _READING:
                 return f"the step {step} is not done in a store"
+            if step.name == "prelu" and step.parameters[1] != 1:
+                return f"the step {step} has a negative slope"
         return None
 
     def __call__(self, value: tirx.Expr, place: Index, column: Index, lanes: int) -> tirx.Expr:
@@ -118,15 +139,9 @@ def _with_name(value: tirx.Expr, use: Callable[[tirx.Expr], tirx.Expr]) -> tirx.
 
 
 def _hard_sigmoid(x: tirx.Expr, alpha: float, beta: float) -> tirx.Expr:
-    line = x * _like(x, alpha) + _like(x, beta)
-    return tirx.min(_like(x, 1.0), tirx.max(_zero(x), line))
+    line = x * like(x, alpha) + like(x, beta)
+    return tirx.min(like(x, 1.0), tirx.max(_zero(x), line))
 
 
 def _zero(x: tirx.Expr) -> tirx.Expr:
-    return _like(x, 0.0)
-
-
-def _like(x: tirx.Expr, value: float) -> tirx.Expr:
-    """`value` in every lane of something like `x`."""
-    dtype, _, lanes = str(x.ty.dtype if hasattr(x, "ty") else x.dtype).partition("x")
-    return number(value, dtype, int(lanes or 1))
+    return like(x, 0.0)

@@ -23,6 +23,7 @@ from tvm.ir import TensorLoad
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import ScheduleError
 
+from tilewright.targets.rules.expand_math import expand_math
 from tilewright.targets.target import Target
 
 # A parallel launch costs a few microseconds: less work than this stays on one thread.
@@ -75,7 +76,7 @@ def schedule(function: tirx.PrimFunc, target: Target) -> tuple[tirx.PrimFunc, st
             except ScheduleError:
                 pass  # Not a nest this tile fits; the plain schedule below always does.
         _parallel_outer(sch, sch.get_sblock(name))
-    return sch.mod["main"].with_attrs(function.attrs), kind
+    return expand_math(sch.mod["main"].with_attrs(function.attrs)), kind
 
 
 def choose_tile(sch: Schedule, block: object, target: Target) -> Tile | None:

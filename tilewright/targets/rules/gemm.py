@@ -112,9 +112,7 @@ def _lower_mlp(call: GroupCall, target: Target) -> Lowered:
     if spec.gated:
         gate_steps = (Step("bias"),) if spec.gate_bias else ()
         b3 = (call.get("b3").array,) if spec.gate_bias else ()
-        gate = linear(
-            f"{call.name}_gate", x, spec.x, call.get("w3").array, gate_steps, b3, target
-        )
+        gate = linear(f"{call.name}_gate", x, spec.x, call.get("w3").array, gate_steps, b3, target)
         up = linear(
             f"{call.name}_up",
             x,
@@ -143,9 +141,7 @@ def _lower_mlp(call: GroupCall, target: Target) -> Lowered:
     operands = tuple(
         Given(o.role, channels_last=placed) if isinstance(o, Given) else o for o in operands
     )
-    down = linear(
-        call.name, len(inner) - 1, hidden, call.get("w2").array, steps, operands, target
-    )
+    down = linear(call.name, len(inner) - 1, hidden, call.get("w2").array, steps, operands, target)
     return Lowered((*inner, down), channels_last=placed)
 
 

@@ -24,9 +24,7 @@ class Geometry:
         self.ends = (0, int(ends[0])) if flat else tuple(map(int, ends))
         self.padded = tuple(
             size + before + after
-            for size, before, after in zip(
-                self.size, self.begins, self.ends, strict=True
-            )
+            for size, before, after in zip(self.size, self.begins, self.ends, strict=True)
         )
         self.out = tuple(
             (size - (kernel - 1) * dilation - 1) // stride + 1

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def pack_columns(b: np.ndarray, wide: int, lanes: int) -> np.ndarray:
-    """b [k, n] -> flat [panel][k][columns]: panels of `wide` columns, the last one padded.
+    """B [k, n] -> flat [panel][k][columns]: panels of `wide` columns, the last one padded.
 
     The last panel is as wide as its columns need, in whole vectors of `lanes`.
     """

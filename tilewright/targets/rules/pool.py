@@ -28,7 +28,7 @@ VECTORS = 4
 
 
 def mean_launch(name: str, x: Shape, target: Target, source: Given | int | None = None) -> Launch:
-    """x [n, *positions, c], channels last, to its mean [n, c]; `x` has channels second."""
+    """X [n, *positions, c], channels last, to its mean [n, c]; `x` has channels second."""
     kernel = Kernel(name)
     values = kernel.param(last(x), "float32", "x")
     batch, channels, positions = x[0], x[1], math.prod(x[2:])
@@ -45,9 +45,7 @@ def mean_launch(name: str, x: Shape, target: Target, source: Given | int | None 
             loop(
                 positions,
                 lambda p: seq(
-                    acc.store(
-                        at, acc.load(at, n) + values.load(begin + p * channels + at, n), n
-                    )
+                    acc.store(at, acc.load(at, n) + values.load(begin + p * channels + at, n), n)
                     for at, n in parts
                 ),
                 "p",
