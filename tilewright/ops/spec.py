@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from tilewright.ops.step import Step
@@ -42,6 +42,8 @@ def _json_value(value: object) -> str | dict[str, Any]:
         return str(value)
     if isinstance(value, Spec):
         return value.to_dict()
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
     raise TypeError(f"{type(value).__name__} is not JSON serializable")
 
 
