@@ -99,9 +99,9 @@ def _views(spec: AttentionSpec) -> _Views:
         return strided(operand.shape, operand.views, 4)
 
     weighted = (spec.batch, spec.heads, spec.queries, spec.value_size)
-    moved = {size for _, view in spec.y for size in view}
-    rank = 4 if spec.batch != 1 or not spec.y or max(moved) else 3
-    del rank
+    if spec.y and spec.y[0][0] == "transpose":
+        # Scores without a batch have one axis less.
+        weighted = weighted[-len(spec.y[0][1]) :]
     return _Views(of(spec.q), of(spec.k), of(spec.v), placed(weighted, spec.y, 4))
 
 
@@ -469,7 +469,9 @@ class _Nest:
         self, query: Index, column: Index, n: int, value: tirx.Expr, factor: tirx.Expr
     ) -> Stmt:
         if self.spec.guarded:
-            value = tirx.Select(factor.equal(factor), value, number(0.0, "float32", n))
+            # All keys hidden: the sum is NaN, or 0 where there are several blocks.
+            some = factor < number(math.inf, "float32", n)
+            value = tirx.Select(some, value, number(0.0, "float32", n))
         return self.y.store(self.y0 + query * self.views.y.stride(2) + column, value, n)
 
     def _finish(self, i: tirx.Expr, query: tirx.Expr, width: int) -> Stmt:
@@ -521,13 +523,13 @@ def _lower(call: GroupCall, target: Target) -> Lowered:
         if place not in flats:
             flats[place] = kernel.param(call.arguments[place].shape, "float32", role)
             inputs.append(Given(role))
-    scores, launches, extra = Scores.of(call, kernel, lanes_of(target))
+    scores = Scores(call, kernel, lanes_of(target))
     y = kernel.param(call.result.shape, "float32", "y")
     nest = _Nest(spec, default_blocking(spec, target), target, scores)
     q, k, v = (flats[call.roles[role]] for role in ("q", "k", "v"))
     made = kernel.finish(nest.body(q, k, v, y))
-    final = Launch(made, (*inputs, *extra), call.result.shape, "float32")
-    return Lowered((*launches, final))
+    final = Launch(made, (*inputs, *scores.inputs), call.result.shape, "float32")
+    return Lowered((*scores.launches, final))
 
 
 ATTENTION = Rule("attention", AttentionSpec, _refuses, _lower)

@@ -1,0 +1,162 @@
+"""Attention against float64: operands from joint projections, every kind of mask."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.targets.rules.launching import call_of, run
+from tilewright.ops import AttentionSpec
+from tilewright.ops.attention import Operand, View
+from tilewright.targets import resolve
+from tilewright.targets.rules import attention
+from tilewright.targets.rules.attention import ATTENTION, Blocking
+
+NATIVE = resolve("native")
+SPLIT = (0, 2, 1, 3)
+
+
+def _joint(batch: int, heads: int, tokens: int, size: int, **fields: object) -> AttentionSpec:
+    """Self-attention whose q, k, v are slices of one projection, with heads merged again."""
+    width = heads * size
+    shape = (batch, tokens, 3 * width)
+
+    def operand(number: int, order: tuple[int, ...]) -> Operand:
+        cut = ("slice", (2, number * width, (number + 1) * width, 1))
+        split = ("reshape", (batch, tokens, heads, size))
+        return Operand(0, shape, (cut, split, ("transpose", order)))
+
+    return AttentionSpec(
+        **dict(dtype="float32", batch=batch, heads=heads, kv_heads=heads, queries=tokens)
+        | dict(keys=tokens, head_size=size, value_size=size, scale=size**-0.5)
+        | dict(q=operand(0, SPLIT), k=operand(1, (0, 2, 3, 1)), v=operand(2, SPLIT))
+        | dict(y=(("transpose", SPLIT), ("reshape", (batch, tokens, width))))
+        | fields
+    )
+
+
+def _cross(
+    lead: tuple[int, int, int], queries: int, keys: int, sizes: tuple[int, int], **fields: object
+) -> AttentionSpec:
+    """q, k, v with their own arrays; `lead` is batch, heads, heads of k and v."""
+    batch, heads, shared = lead
+    size, value_size = sizes
+    views: tuple[View, ...] = ()
+    if shared != heads:
+        repeat = (batch, shared, heads // shared)
+        views = (("reshape", (batch, shared, 1, keys, -1)), ("expand", repeat))
+    def repeated(width: int) -> tuple[View, ...]:
+        if not views:
+            return ()
+        whole = (batch, shared, heads // shared, keys, width)
+        return (
+            ("reshape", (batch, shared, 1, keys, width)),
+            ("expand", whole),
+            ("reshape", (batch, heads, keys, width)),
+        )
+
+    k = (*repeated(size), ("transpose", (0, 1, 3, 2)))
+    return AttentionSpec(
+        **dict(dtype="float32", batch=batch, heads=heads, kv_heads=shared, queries=queries)
+        | dict(keys=keys, head_size=size, value_size=value_size, scale=size**-0.5)
+        | dict(q=Operand(0, (batch, heads, queries, size), ()))
+        | dict(k=Operand(1, (batch, shared, keys, size), k))
+        | dict(v=Operand(2, (batch, shared, keys, value_size), repeated(value_size)))
+        | fields
+    )
+
+
+def _viewed(x: np.ndarray, views: tuple[View, ...]) -> np.ndarray:
+    for name, numbers in views:
+        if name == "reshape":
+            x = x.reshape(numbers)
+        elif name == "transpose":
+            x = x.transpose(numbers)
+        elif name == "expand":
+            x = np.broadcast_to(x, numbers)
+        else:
+            for axis, *cut in zip(*[iter(numbers)] * 4, strict=True):
+                x = x[(slice(None),) * axis + (slice(*cut),)]
+    return x
+
+
+def _exact(spec: AttentionSpec, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    def of(role: str) -> np.ndarray:
+        operand = getattr(spec, role)
+        name = "qkv"[operand.source]
+        return _viewed(arrays[name].astype(np.float64), operand.views)
+
+    s = of("q") @ of("k") * spec.scale
+    if spec.softcap:
+        s = spec.softcap * np.tanh(s / spec.softcap)
+    if spec.bias is not None:
+        s = s + arrays["bias"]
+    if spec.mask != "none":
+        mask = arrays["mask"]
+        whole = s.shape
+        if mask.ndim == 5:
+            s = s.reshape(-1, mask.shape[1], *whole[1:])
+        s = {
+            "add": lambda: s + mask,
+            "where_keep": lambda: np.where(mask, s, spec.fill),
+            "where_drop": lambda: np.where(mask, spec.fill, s),
+        }[spec.mask]()
+        s = s.reshape(whole)
+    with np.errstate(invalid="ignore"):
+        e = np.exp(s - s.max(-1, keepdims=True))
+    p = e / e.sum(-1, keepdims=True)
+    if spec.guarded:
+        p = np.where(np.isnan(p), 0, p)
+    return _viewed(p @ of("v"), spec.y)
+
+
+def _arrays(spec: AttentionSpec, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    operands = {operand.source: operand for operand in (spec.q, spec.k, spec.v)}
+    arrays = {
+        "qkv"[source]: rng.standard_normal(operand.shape, np.float32)
+        for source, operand in sorted(operands.items())
+    }
+    if spec.bias is not None:
+        arrays["bias"] = rng.standard_normal(spec.bias, np.float32)
+    if spec.mask != "none":
+        arrays["mask"] = rng.random(spec.mask_shape) < 0.5
+        if spec.mask == "add":
+            arrays["mask"] = np.where(arrays["mask"], np.float32(0), np.float32(-np.inf))
+    return arrays
+
+
+def _check(
+    spec: AttentionSpec,
+    arrays: dict[str, np.ndarray] | None = None,
+    constants: tuple[str, ...] = (),
+    target: str = "native",
+) -> np.ndarray:
+    arrays = arrays or _arrays(spec)
+    exact = _exact(spec, arrays)
+    call = call_of(spec, arrays, exact.shape, constants)
+    # q, k and v may be one argument.
+    missing = {role: call.roles["q"] for role in "kv" if role not in call.roles}
+    call = type(call)(call.name, spec, call.arguments, {**call.roles, **missing}, call.result)
+    y = run(ATTENTION, call, arrays, target)
+    # A few roundings of the largest score, which the exponential passes on.
+    np.testing.assert_allclose(y, exact, rtol=2e-5, atol=4e-6)
+    return y
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    batch=st.integers(1, 3),
+    heads=st.integers(1, 3),
+    tokens=st.integers(1, 45),
+    size=st.sampled_from((1, 3, 8, 17, 32)),
+)
+def test_slices_of_a_projection(batch, heads, tokens, size):
+    _check(_joint(batch, heads, tokens, size))
+
+
+@pytest.mark.parametrize("target", ["x86-64", "x86-64-v3"])
+def test_other_vector_lengths(target):
+    _check(_joint(1, 2, 37, 16), target=target)
