@@ -1,8 +1,8 @@
 """Groups of several convolutions: squeeze-and-excitation, chains, parallel ones with their concat.
 
-    squeeze_excitation   mean; two small products; x times the gate; projection
-    conv_chain           the first convolution; the second
-    conv_concat          every convolution; a copy of all parts, side by side
+squeeze_excitation   mean; two small products; x times the gate; projection
+conv_chain           the first convolution; the second
+conv_concat          every convolution; a copy of all parts, side by side
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from tilewright.targets.rules.register_tile import lanes_of
 from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Rule, last
 from tilewright.targets.rules.tir import Flat, Index, Kernel, copy, loop, pieces, seq
 from tilewright.targets.target import Target
-
-_RESIDUALS = ("residual", "late_residual")
 
 
 def channels_last(arrays: tuple[np.ndarray | Given | int, ...]) -> tuple:
@@ -64,7 +62,7 @@ def _lower_excitation(call: GroupCall, target: Target) -> Lowered:
     x = Given("x", channels_last=True)
     launches.append(_scaled(names.next("scale"), x, 2, spec.x, target))
     if spec.projection is not None:
-        arrays = operands_of(spec.projection.epilogue, call, "bias", _RESIDUALS)
+        arrays = operands_of(spec.projection.epilogue, call)
         w = call.get("w").array
         launches += conv.convolution(
             names, spec.projection, 3, w, channels_last(arrays), target, first=len(launches)
@@ -78,7 +76,7 @@ def _matrix(w: np.ndarray, inputs: int) -> np.ndarray:
 
 
 def _scaled(name: str, x: Given | int, gate: int, shape: Shape, target: Target) -> Launch:
-    """x [n, *positions, c] times a gate [n, c]."""
+    """X [n, *positions, c] times a gate [n, c]."""
     kernel = Kernel(name)
     batch, channels, positions = shape[0], shape[1], math.prod(shape[2:])
     values = kernel.param(last(shape), "float32", "x")
@@ -112,9 +110,9 @@ def _lower_chain(call: GroupCall, target: Target) -> Lowered:
     spec: ConvChainSpec = call.spec
     names = Names(call.name)
     x = Given("x", channels_last=True)
-    arrays = operands_of(spec.first.epilogue, call, "first_bias", (), prefix="first_")
+    arrays = operands_of(spec.first.epilogue, call, residuals=(), prefix="first_")
     first = conv.convolution(names, spec.first, x, call.get("first_w").array, arrays, target)
-    arrays = channels_last(operands_of(spec.second.epilogue, call, "bias", _RESIDUALS))
+    arrays = channels_last(operands_of(spec.second.epilogue, call))
     second = conv.convolution(
         names, spec.second, len(first) - 1, call.get("w").array, arrays, target, first=len(first)
     )
@@ -143,7 +141,7 @@ def _lower_concat(call: GroupCall, target: Target) -> Lowered:
         if isinstance(part, tuple):
             parts.append((Given(f"{n}_value", channels_last=True), part[1]))
             continue
-        arrays = operands_of(part.epilogue, call, f"{n}_bias", (), prefix=f"{n}_")
+        arrays = operands_of(part.epilogue, call, residuals=(), prefix=f"{n}_")
         x = Given(f"{n}_x", channels_last=True)
         w = call.get(f"{n}_w").array
         launches += conv.convolution(names, part, x, w, arrays, target, first=len(launches))
