@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.targets.rules.launching import call_of, run
+from tests.targets.rules.lowering import AVX2, launched
 from tilewright.ops import AttentionSpec
 from tilewright.ops.attention import Operand, View
-from tilewright.targets import resolve
-from tilewright.targets.rules import attention
-from tilewright.targets.rules.attention import ATTENTION, Blocking
+from tilewright.targets import Target
+from tilewright.targets.catalog import CATALOG
+from tilewright.targets.rules.rule import Argument, GroupCall
 
-NATIVE = resolve("native")
 SPLIT = (0, 2, 1, 3)
 
 
@@ -47,6 +48,7 @@ def _cross(
     if shared != heads:
         repeat = (batch, shared, heads // shared)
         views = (("reshape", (batch, shared, 1, keys, -1)), ("expand", repeat))
+
     def repeated(width: int) -> tuple[View, ...]:
         if not views:
             return ()
@@ -132,15 +134,19 @@ def _check(
     spec: AttentionSpec,
     arrays: dict[str, np.ndarray] | None = None,
     constants: tuple[str, ...] = (),
-    target: str = "native",
+    target: Target = AVX2,
 ) -> np.ndarray:
     arrays = arrays or _arrays(spec)
     exact = _exact(spec, arrays)
-    call = call_of(spec, arrays, exact.shape, constants)
+    arguments = tuple(
+        Argument(a.shape, str(a.dtype), a if role in constants else None)
+        for role, a in arrays.items()
+    )
     # q, k and v may be one argument.
-    missing = {role: call.roles["q"] for role in "kv" if role not in call.roles}
-    call = type(call)(call.name, spec, call.arguments, {**call.roles, **missing}, call.result)
-    y = run(ATTENTION, call, arrays, target)
+    places = {"k": 0, "v": 0} | {role: place for place, role in enumerate(arrays)}
+    result = Argument(exact.shape, "float32")
+    name, y = launched(GroupCall("group", spec, arguments, places, result), arrays, target)
+    assert name == "attention"
     # A few roundings of the largest score, which the exponential passes on.
     np.testing.assert_allclose(y, exact, rtol=2e-5, atol=4e-6)
     return y
@@ -157,6 +163,82 @@ def test_slices_of_a_projection(batch, heads, tokens, size):
     _check(_joint(batch, heads, tokens, size))
 
 
-@pytest.mark.parametrize("target", ["x86-64", "x86-64-v3"])
-def test_other_vector_lengths(target):
-    _check(_joint(1, 2, 37, 16), target=target)
+def test_every_vector_width():
+    for target in CATALOG:
+        if target.name in ("x86-64", "x86-64-avx", "x86-64-avx2"):
+            _check(_joint(1, 2, 37, 16), target=target)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    queries=st.integers(1, 40),
+    keys=st.integers(1, 40),
+    sizes=st.tuples(st.integers(1, 20), st.integers(1, 40)),
+    shared=st.sampled_from((1, 2, 4)),
+)
+def test_cross_attention_with_shared_keys(queries, keys, sizes, shared):
+    _check(_cross((2, 4, shared), queries, keys, sizes))
+
+
+def test_several_blocks_of_keys_and_stretches_of_queries():
+    """More keys than a block has, and more queries than a piece."""
+    _check(_cross((1, 1, 1), 301, 557, (16, 24)))
+
+
+MASKS = {
+    "keys": (2, 1, 1, 21),
+    "queries": (1, 1, 19, 1),
+    "both": (1, 1, 19, 21),
+    "all": (2, 3, 19, 21),
+    "two axes": (19, 21),
+    "windows": (1, 2, 1, 19, 21),
+}
+
+
+@pytest.mark.parametrize("constant", [True, False])
+@pytest.mark.parametrize("shape", MASKS.values(), ids=MASKS)
+@pytest.mark.parametrize("mask", ["add", "where_keep", "where_drop"])
+def test_masks(mask, shape, constant):
+    fill = None if mask == "add" else -1e4
+    spec = _cross((2, 3, 3), 19, 21, (8, 8), mask=mask, mask_shape=shape, fill=fill, guarded=True)
+    _check(spec, constants=("mask",) if constant else ())
+
+
+def test_bias_before_the_mask_and_cap():
+    spec = _cross((2, 3, 3), 19, 21, (8, 8), mask="add", mask_shape=(2, 1, 1, 21), guarded=True)
+    _check(replace(spec, bias=(1, 3, 19, 21), softcap=2.0))
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+@pytest.mark.parametrize("keys", [21, 600])
+def test_rows_without_keys_are_nan_or_0(keys, guarded):
+    spec = _cross((1, 1, 1), 9, keys, (8, 8), mask="add", mask_shape=(1, 1, 9, keys))
+    arrays = _arrays(spec)
+    arrays["mask"][:, :, 3] = -np.inf
+    # Hidden in the first blocks only: what comes later must not suffer.
+    arrays["mask"][:, :, 4, :-2] = -np.inf
+    arrays["mask"][:, :, 4, -2:] = 0
+    y = _check(replace(spec, guarded=guarded), arrays)
+    assert np.isfinite(np.delete(y, 3, axis=2)).all()
+    assert (y[:, :, 3] == 0).all() if guarded else np.isnan(y[:, :, 3]).all()
+
+
+@pytest.mark.parametrize("queries, keys", [(37, 37), (300, 300), (5, 29), (600, 290)])
+def test_causal_mask_is_not_read(queries, keys):
+    shape = (queries, keys)
+    mask = np.where(np.tri(*shape, dtype=bool), np.float32(0), np.float32(-np.inf))
+    spec = _cross((1, 2, 2), *shape, (8, 8), mask="add", mask_shape=shape)
+    arrays = _arrays(spec) | {"mask": mask}
+    spec = replace(spec, causal=True, fill=-np.inf)
+    exact = _exact(spec, arrays)
+    _check(spec, arrays | {"mask": mask}, constants=("mask",))
+    assert np.isfinite(exact).all()
+
+
+def test_nan_stays_in_its_row():
+    spec = _joint(1, 1, 21, 8)
+    arrays = _arrays(spec)
+    arrays["q"][0, 3, :8] = np.nan
+    y = _check(spec, arrays)
+    assert np.isnan(y[0, 3]).all()
+    assert np.isfinite(np.delete(y, 3, axis=1)).all()

@@ -117,11 +117,13 @@ def _refuses(call: GroupCall, target: Target) -> str | None:
         return "sizes are open"
     if 0 in sizes:
         return "nothing to compute"
+    lengths = (spec.head_size, spec.value_size, spec.value_size)
     try:
         views = _views(spec)
     except ValueError as problem:
         return f"an operand has no strides: {problem}"
-    if views.k.stride(2) != 1 or views.v.stride(3) != 1 or views.y.stride(3) != 1:
+    side_by_side = (views.k.stride(2), views.v.stride(3), views.y.stride(3))
+    if any(stride != 1 for stride, size in zip(side_by_side, lengths, strict=True) if size > 1):
         return "the values of a key, a value or a result do not lie side by side"
     if None in (views.q.stride(2), views.q.stride(3), views.k.stride(3), views.v.stride(2)):
         return "an axis of an operand has several strides"
@@ -211,8 +213,13 @@ class _Nest:
             )
 
         steps.append(
-            loop(full, lambda n: bind(n * self.blocking.keys, "key0",
-                                      lambda s: keys(s, self.blocking.keys)), "block")
+            loop(
+                full,
+                lambda n: bind(
+                    n * self.blocking.keys, "key0", lambda s: keys(s, self.blocking.keys)
+                ),
+                "block",
+            )
         )
         if rest:
             steps.append(keys(full * self.blocking.keys, rest))
@@ -267,9 +274,7 @@ class _Nest:
 
         return loop(size, move, "d")
 
-    def _block(
-        self, i: tirx.Expr, query: tirx.Expr, width: int, key0: Index, length: int
-    ) -> Stmt:
+    def _block(self, i: tirx.Expr, query: tirx.Expr, width: int, key0: Index, length: int) -> Stmt:
         """One panel of queries against one block of keys."""
         wide = self._whole(width)
         seen: Index = length
@@ -383,9 +388,7 @@ class _Nest:
                 steps.append(self.total.store(here, old + total, n))
         return seq(steps)
 
-    def _new_top(
-        self, i: tirx.Expr, at: int, n: int, top: tirx.Expr, shift: Flat
-    ) -> list[Stmt]:
+    def _new_top(self, i: tirx.Expr, at: int, n: int, top: tirx.Expr, shift: Flat) -> list[Stmt]:
         if self.blocks == 1:
             return [shift.store(at, top, n)]
         here = i * self.wide + at
@@ -396,9 +399,7 @@ class _Nest:
         return [
             tirx.Bind(new, tirx.max(self.top.load(here, n), top)),
             shift.store(at, safe, n),
-            self.factor.store(
-                at, exp_nonpositive(self.top.load(here, n) - shift.load(at, n)), n
-            ),
+            self.factor.store(at, exp_nonpositive(self.top.load(here, n) - shift.load(at, n)), n),
             self.top.store(here, new, n),
         ]
 

@@ -145,9 +145,7 @@ def _transposed(values: np.ndarray, row: int) -> np.ndarray:
     return done
 
 
-def _transposing(
-    title: str, name: str, given: Argument, kind: str, row: int, lanes: int
-) -> Launch:
+def _transposing(title: str, name: str, given: Argument, kind: str, row: int, lanes: int) -> Launch:
     """A kernel that does what `_transposed` does; of a bool, 1 is what keeps a score."""
     *lead, queries, keys = given.shape
     shape = (*lead, keys, row)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from tilewright.targets.rules import attention, conv, gemm
+from tilewright.targets.rules import attention, composite, conv, gemm
 from tilewright.targets.rules.rule import GroupCall, Lowered, Rule
 from tilewright.targets.target import Target
 
-RULES: tuple[Rule, ...] = (conv.CONV, gemm.LINEAR, gemm.MLP, attention.ATTENTION)
+RULES: tuple[Rule, ...] = (
+    composite.EXCITATION,
+    composite.CHAIN,
+    composite.CONCAT,
+    conv.CONV,
+    gemm.LINEAR,
+    gemm.MLP,
+    attention.ATTENTION,
+)
 
 
 def lower(call: GroupCall, target: Target) -> tuple[Rule, Lowered] | dict[str, str]:

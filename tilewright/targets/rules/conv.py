@@ -155,7 +155,7 @@ def _refuses(call: GroupCall, target: Target) -> str | None:
 
 def _lower(call: GroupCall, target: Target) -> Lowered:
     spec: ConvSpec = call.spec
-    arrays = operands_of(spec.epilogue, call, "bias", ("residual", "late_residual"))
+    arrays = operands_of(spec.epilogue, call)
     arrays = tuple(Given(a.role, channels_last=True) if isinstance(a, Given) else a for a in arrays)
     x = Given("x", channels_last=True)
     names = Names(call.name)
