@@ -19,6 +19,15 @@ from tilewright.targets.rules.rule import Argument, GroupCall
 SPLIT = (0, 2, 1, 3)
 
 
+def _spec(
+    sizes: tuple[int, ...], operands: tuple[Operand, ...], y: tuple[View, ...], fields: dict
+) -> AttentionSpec:
+    """`sizes`: batch, heads, heads of keys, queries, keys, size of a head, of a value."""
+    scale = sizes[5] ** -0.5
+    spec = AttentionSpec("float32", *sizes, *operands, y, scale)
+    return replace(spec, **fields)
+
+
 def _joint(batch: int, heads: int, tokens: int, size: int, **fields: object) -> AttentionSpec:
     """Self-attention whose q, k, v are slices of one projection, with heads merged again."""
     width = heads * size
@@ -29,45 +38,34 @@ def _joint(batch: int, heads: int, tokens: int, size: int, **fields: object) -> 
         split = ("reshape", (batch, tokens, heads, size))
         return Operand(0, shape, (cut, split, ("transpose", order)))
 
-    return AttentionSpec(
-        **dict(dtype="float32", batch=batch, heads=heads, kv_heads=heads, queries=tokens)
-        | dict(keys=tokens, head_size=size, value_size=size, scale=size**-0.5)
-        | dict(q=operand(0, SPLIT), k=operand(1, (0, 2, 3, 1)), v=operand(2, SPLIT))
-        | dict(y=(("transpose", SPLIT), ("reshape", (batch, tokens, width))))
-        | fields
-    )
+    operands = (operand(0, SPLIT), operand(1, (0, 2, 3, 1)), operand(2, SPLIT))
+    y = (("transpose", SPLIT), ("reshape", (batch, tokens, width)))
+    return _spec((batch, heads, heads, tokens, tokens, size, size), operands, y, fields)
 
 
 def _cross(
     lead: tuple[int, int, int], queries: int, keys: int, sizes: tuple[int, int], **fields: object
 ) -> AttentionSpec:
-    """q, k, v with their own arrays; `lead` is batch, heads, heads of k and v."""
+    """q, k, v with their own arrays; `lead` is batch, heads, heads of keys."""
     batch, heads, shared = lead
     size, value_size = sizes
-    views: tuple[View, ...] = ()
-    if shared != heads:
-        repeat = (batch, shared, heads // shared)
-        views = (("reshape", (batch, shared, 1, keys, -1)), ("expand", repeat))
 
     def repeated(width: int) -> tuple[View, ...]:
-        if not views:
+        if shared == heads:
             return ()
-        whole = (batch, shared, heads // shared, keys, width)
         return (
             ("reshape", (batch, shared, 1, keys, width)),
-            ("expand", whole),
+            ("expand", (batch, shared, heads // shared, keys, width)),
             ("reshape", (batch, heads, keys, width)),
         )
 
-    k = (*repeated(size), ("transpose", (0, 1, 3, 2)))
-    return AttentionSpec(
-        **dict(dtype="float32", batch=batch, heads=heads, kv_heads=shared, queries=queries)
-        | dict(keys=keys, head_size=size, value_size=value_size, scale=size**-0.5)
-        | dict(q=Operand(0, (batch, heads, queries, size), ()))
-        | dict(k=Operand(1, (batch, shared, keys, size), k))
-        | dict(v=Operand(2, (batch, shared, keys, value_size), repeated(value_size)))
-        | fields
+    turned = ("transpose", (0, 1, 3, 2))
+    operands = (
+        Operand(0, (batch, heads, queries, size), ()),
+        Operand(1, (batch, shared, keys, size), (*repeated(size), turned)),
+        Operand(2, (batch, shared, keys, value_size), repeated(value_size)),
     )
+    return _spec((*lead, queries, keys, size, value_size), operands, (), fields)
 
 
 def _viewed(x: np.ndarray, views: tuple[View, ...]) -> np.ndarray:

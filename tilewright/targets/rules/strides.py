@@ -92,7 +92,9 @@ def _transpose(x: Strided, order: Sequence[int]) -> Strided:
 
 def _expand(x: Strided, shape: Sequence[int]) -> Strided:
     axes = ((),) * (len(shape) - len(x.axes)) + x.axes
-    grown = [axis or (((size, 0),) if size > 1 else ()) for axis, size in zip(axes, shape, strict=True)]
+    grown = [
+        axis or (((size, 0),) if size > 1 else ()) for axis, size in zip(axes, shape, strict=True)
+    ]
     return Strided(tuple(grown), x.offset)
 
 
