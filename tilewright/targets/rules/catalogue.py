@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tilewright.targets.rules import attention, composite, conv, gemm, norm
+from tilewright.targets.rules import attention, composite, conv, gemm, norm, softmax
 from tilewright.targets.rules.rule import GroupCall, Lowered, Rule
 from tilewright.targets.target import Target
 
@@ -15,6 +15,7 @@ RULES: tuple[Rule, ...] = (
     gemm.MLP,
     attention.ATTENTION,
     norm.NORM,
+    softmax.SOFTMAX,
 )
 
 

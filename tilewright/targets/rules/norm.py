@@ -12,6 +12,7 @@ The variance is that of centred values: sum(x^2) / n - mean^2 would lose what la
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from tvm.tirx import Stmt
 
 from tilewright.ops import NormSpec
 from tilewright.targets.rules.register_tile import lanes_of
+from tilewright.targets.rules.row import each, reduce_into
 from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Rule
 from tilewright.targets.rules.tir import (
     Flat,
@@ -29,13 +31,9 @@ from tilewright.targets.rules.tir import (
     local,
     loop,
     number,
-    pieces,
     seq,
 )
 from tilewright.targets.target import Target
-
-# Chains of a sum that run side by side, so that no addition waits for the one before.
-CHAINS = 4
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ def _row(
         def add(at: Index, n: int) -> Stmt:
             return y.store(begin + at, left.load(begin + at, n) + right.load(begin + at, n), n)
 
-        steps.append(_each(size, lanes, add))
+        steps.append(each(size, lanes, add))
 
     def centred(at: Index, n: int) -> tirx.Expr:
         return x.load(begin + at, n) - state.splat(0, n)
@@ -200,59 +198,22 @@ def _row(
                 value = value * other if operand.name == "scale" else value + other
             return y.store(begin + place, value, n)
 
-        return _each(rows.length, lanes, store)
+        return each(rows.length, lanes, store)
 
     steps.append(loop(rows.parts, part, "part"))
     return seq(steps)
-
-
-def _each(length: int, lanes: int, body: Callable[[Index, int], Stmt]) -> Stmt:
-    """`body(at, lanes)` for vectors that cover `length` elements."""
-    full, rest = divmod(length, lanes)
-    steps = [loop(full, lambda i: body(index(i) * lanes, lanes), "i")] if full else []
-    return seq([*steps, *(body(full * lanes + at, n) for at, n in pieces(rest, lanes))])
 
 
 def _sum(
     rows: _Rows, lanes: int, term: Callable[[Index, int], tirx.Expr], into: Flat, place: int
 ) -> Stmt:
     """into[place] += the sum of all terms of a row, part by part."""
-    full, rest = divmod(rows.length, lanes)
-    groups, single = divmod(full, CHAINS)
 
     def part(p: Index) -> Stmt:
         first = index(p) * rows.length
-        acc, made = local(CHAINS * lanes, "float32", "acc")
-        zero = number(0.0, "float32", lanes)
-        steps = [made, *(acc.store(c * lanes, zero, lanes) for c in range(CHAINS))]
-
-        def add(c: int, at: Index, n: int) -> Stmt:
-            return acc.store(c * lanes, acc.load(c * lanes, n) + term(first + at, n), n)
-
-        if groups:
-            steps.append(
-                loop(
-                    groups,
-                    lambda g: seq(
-                        add(c, (index(g) * CHAINS + c) * lanes, lanes) for c in range(CHAINS)
-                    ),
-                    "group",
-                )
-            )
-        steps += [add(c, (groups * CHAINS + c) * lanes, lanes) for c in range(single)]
-        steps += [add(0, full * lanes + at, n) for at, n in pieces(rest, lanes)]
-        chains = [acc.load(c * lanes, lanes) for c in range(CHAINS)]
-        while len(chains) > 1:
-            chains = [a + b for a, b in zip(chains[::2], chains[1::2], strict=True)]
-        # In a place of its own: what is read in vectors of several lengths stays in no register.
-        folded, made = local(lanes, "float32", "folded")
-        steps += [made, folded.store(0, chains[0], lanes)]
-        width = lanes
-        while width > 1:
-            width //= 2
-            halves = folded.load(0, width) + folded.load(width, width)
-            steps.append(folded.store(0, halves, width))
-        return seq([*steps, into.store(place, into.load(place) + folded.load(0))])
+        return reduce_into(
+            into, place, rows.length, lanes, lambda at, n: term(first + at, n), operator.add, 0.0
+        )
 
     return loop(rows.parts, part, "part")
 
