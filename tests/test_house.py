@@ -42,6 +42,9 @@ COPIED_OUT = {"compiler/bundle_run.py"}
 # Modules without a test module of their own, and why.
 NO_TEST_MODULE = {
     "targets/isa.py": "a table; tests/targets/test_target.py and test_catalog.py read it",
+    "targets/rules/attention_nest.py": "tests/targets/rules/test_attention.py runs it",
+    "targets/rules/attention_scores.py": "tests/targets/rules/test_attention.py has each mask",
+    "targets/rules/row.py": "tests/targets/rules/test_norm.py and test_softmax.py run it",
     "demo/__main__.py": "`make demo` runs it in CI: it needs Pillow and half a minute",
 }
 # Folders of tests by theme: they mirror no package.
