@@ -47,11 +47,15 @@ class _Lowering:
         for group in groups:
             self._groups.setdefault(group.kernel, []).append(group)
         self._target = target
-        rest = {v: f for v, f in mod.functions_items() if v.name_hint != "main"}
+        # Groups come in one by one: a kernel takes the name of the group that it replaces.
+        ours = {"main", *self._groups}
+        rest = {v: f for v, f in mod.functions_items() if v.name_hint not in ours}
+        self._mod = mod
         self._builder = relax.BlockBuilder(tvm.IRModule(rest, mod.attrs))
         self._new: dict[relax.Var, relax.Expr] = {}
         self._last: dict[relax.Var, relax.Expr] = {}
-        self._kernels: dict[str, tuple[Lowered, list[relax.GlobalVar]]] = {}
+        self._kernels: dict[str, list[relax.GlobalVar]] = {}
+        self._kept: dict[str, relax.GlobalVar] = {}
         self.counts: Counter[str] = Counter()
         self.refusals: dict[str, dict[str, str]] = {}
 
@@ -161,7 +165,12 @@ class _Lowering:
         )
         found = lower(described, self._target)
         if isinstance(found, dict):
-            self.refusals[name] = found
+            if name not in self.refusals:
+                self.refusals[name] = found
+                self._kept[name] = self._builder.add_func(self._mod[name], name)
+            self._new[var] = self._builder.emit(
+                relax.Call(self._kept[name], [self._renewed(arg) for arg in call.args]), var.name
+            )
             return None
         rule, lowered = found
         self.counts[rule.name] += 1
@@ -175,7 +184,8 @@ class _Lowering:
         bb = self._builder
         made: list[relax.Expr] = []
         for number, launch in enumerate(lowered.launches):
-            kernel = self._kernel(name, number, launch.kernel)
+            final = number == len(lowered.launches) - 1
+            kernel = self._kernel(name, number, launch.kernel, final)
             inputs = []
             for source in launch.inputs:
                 if isinstance(source, np.ndarray):
@@ -189,18 +199,19 @@ class _Lowering:
                     )
                 else:
                     inputs.append(made[source])
-            final = number == len(lowered.launches) - 1
             whole = final and not lowered.channels_last
             kind = call.ty if whole else _type(launch.shape, launch.dtype, call.args)
             made.append(bb.emit(relax.call_tir(kernel, inputs, kind)))
         return made[-1]
 
-    def _kernel(self, name: str, number: int, function: tvm.tirx.PrimFunc) -> relax.GlobalVar:
-        """The kernel in the module; calls of one group share it."""
+    def _kernel(
+        self, name: str, number: int, function: tvm.tirx.PrimFunc, final: bool
+    ) -> relax.GlobalVar:
+        """The kernel in the module; calls of one group share it. The last has its name."""
         known = self._kernels.setdefault(name, [])
         if number == len(known):
             function = function.with_attrs({"op_pattern": OPAQUE, SCHEDULED: True})
-            title = str(function.attrs["global_symbol"])
+            title = name if final else str(function.attrs["global_symbol"])
             known.append(self._builder.add_func(function.without_attr("global_symbol"), title))
         return known[number]
 

@@ -142,8 +142,8 @@ def refuses(spec: ConvSpec) -> str | None:
         return f"it has {len(spec.x) - 2} spatial axes"
     if not all(isinstance(size, int) for size in spec.x):
         return "its sizes are open"
-    if spec.groups != 1 and not spec.depthwise:
-        return f"it has {spec.groups} groups"
+    if spec.groups != 1 and not (spec.depthwise and spec.w[0] == spec.groups):
+        return f"it has {spec.groups} groups of {spec.w[1]} channels"
     if len(spec.x) == 3 and any(step.name == "max_pool" for step in spec.epilogue):
         return "it is one-dimensional and pools"
     return Epilogue.refuses([step for step in spec.epilogue if step.name != "max_pool"])

@@ -66,7 +66,10 @@ def mean_launch(name: str, x: Shape, target: Target, source: Given | int | None 
 
 
 def max_launch(name: str, x: Given | int, shape: Shape, step: Step, target: Target) -> Launch:
-    """The max pool `step` of x [n, h, w, c], channels last. A NaN in a window is its maximum."""
+    """The max pool `step` of x [n, h, w, c], channels last.
+
+    A NaN is never the maximum; in ONNX Runtime that depends on its place in the window.
+    """
     kh, kw, sh, sw, top, left, bottom, right, dh, dw, ceil = map(int, step.parameters)
     batch, height, width, channels = shape
     oh = _pooled(height, kh, sh, top, bottom, dh, bool(ceil))
@@ -88,7 +91,7 @@ def max_launch(name: str, x: Given | int, shape: Shape, step: Step, target: Targ
                 y, x = h + i * dh, w + j * dw
                 place = ((image * height + y) * width + x) * channels + start
                 here, best = values.load(place, n), acc.load(0, n)
-                keep = acc.store(0, tirx.Select(_either(best > here, best, n), best, here), n)
+                keep = acc.store(0, tirx.max(here, best), n)
                 if not any((top, left, bottom, right, ceil)):
                     return keep
                 return branch(tirx.all(y >= 0, y < height, x >= 0, x < width), keep)
@@ -108,11 +111,6 @@ def max_launch(name: str, x: Given | int, shape: Shape, step: Step, target: Targ
 
     body = loop(batch * oh * ow, position, "position", parallel=True)
     return Launch(kernel.finish(body), (x,), (batch, oh, ow, channels), "float32")
-
-
-def _either(larger: tirx.Expr, best: tirx.Expr, lanes: int) -> tirx.Expr:
-    """Whether `best` stays: it is larger, or NaN."""
-    return tirx.Or(larger, best != best)
 
 
 def _pooled(
