@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import tvm
 
 from tilewright.ops import Spec
 from tilewright.passes.channels_last import to_last, to_second
+from tilewright.targets import Target
 from tilewright.targets.catalog import CATALOG
 from tilewright.targets.rules.catalogue import lower
 from tilewright.targets.rules.rule import Argument, Given, GroupCall
@@ -29,7 +32,14 @@ def run(
     spec: Spec, shape: tuple[int, ...], target=AVX2, **arrays: np.ndarray
 ) -> tuple[str, np.ndarray]:
     """The name of the rule that takes the group, and its result in the usual order."""
-    found = lower(group(spec, shape, **arrays), target)
+    return launched(group(spec, shape, **arrays), arrays, target)
+
+
+def launched(
+    call: GroupCall, arrays: Mapping[str, np.ndarray], target: Target = AVX2
+) -> tuple[str, np.ndarray]:
+    """As `run`, for a group that is there: `arrays` are its arguments by role."""
+    found = lower(call, target)
     assert not isinstance(found, dict), found
     rule, lowered = found
     made: list[tvm.runtime.Tensor] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tilewright.targets.rules import composite, conv, gemm
+from tilewright.targets.rules import attention, composite, conv, gemm, norm
 from tilewright.targets.rules.rule import GroupCall, Lowered, Rule
 from tilewright.targets.target import Target
 
@@ -13,6 +13,8 @@ RULES: tuple[Rule, ...] = (
     conv.CONV,
     gemm.LINEAR,
     gemm.MLP,
+    attention.ATTENTION,
+    norm.NORM,
 )
 
 
