@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from tilewright.targets.rules import conv, gemm
+from tilewright.targets.rules import conv, gemm, winograd
 from tilewright.targets.rules.rule import GroupCall, Lowered, Rule
 from tilewright.targets.target import Target
 
-RULES: tuple[Rule, ...] = (conv.CONV, gemm.LINEAR, gemm.MLP)
+RULES: tuple[Rule, ...] = (
+    winograd.WINOGRAD,  # before conv, which takes every convolution that this one takes
+    conv.CONV,
+    gemm.LINEAR,
+    gemm.MLP,
+)
 
 
 def lower(call: GroupCall, target: Target) -> tuple[Rule, Lowered] | dict[str, str]:
