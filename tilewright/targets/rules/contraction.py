@@ -90,10 +90,12 @@ def default_blocking(m: Index, n: int, k: Index, target: Target) -> Blocking:
     return Blocking(most, vectors, -(-tiles // blocks), -(-panels // stretches))
 
 
-def contraction(product: Product, blocking: Blocking, store: Store, target: Target) -> Stmt:
+def contraction(
+    product: Product, blocking: Blocking, store: Store, target: Target, *, parallel: bool = True
+) -> Stmt:
     """The whole loop nest; `store(row, column, lanes, value)` puts results in their place."""
     count, piece = _pieces(product, blocking, store, target)
-    return loop(count, piece, "piece", parallel=True)
+    return loop(count, piece, "piece", parallel=parallel)
 
 
 def contractions(

@@ -94,6 +94,12 @@ def local(size: int, dtype: str, name: str) -> tuple[Flat, Stmt]:
     return Flat(buffer), AllocBuffer(buffer)
 
 
+def workspace(size: int, dtype: str, name: str) -> tuple[Flat, Stmt]:
+    """A buffer of one thread in memory: the runtime keeps it from one call to the next."""
+    buffer = decl_buffer((size,), dtype, name)
+    return Flat(buffer), AllocBuffer(buffer)
+
+
 def number(value: float, dtype: str, lanes: int = 1) -> tirx.Expr:
     """A constant, in every lane."""
     scalar = tirx.const(value, dtype)

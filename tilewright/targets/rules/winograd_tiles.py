@@ -32,6 +32,16 @@ from tilewright.targets.target import Target
 LINE_FLOATS = 16
 
 
+def spread(length: int) -> int:
+    """Floats from one matrix of `length` numbers to the next.
+
+    An odd number of cache lines: otherwise all matrices, which are written side by side,
+    would fall into the same few sets of the cache.
+    """
+    lines = -(-length // LINE_FLOATS)
+    return (lines + 1 - lines % 2) * LINE_FLOATS
+
+
 class Tiling:
     """How the outputs of a convolution are cut into tiles."""
 
@@ -41,15 +51,6 @@ class Tiling:
         self.matrices = self.edge**2
         self.grid = tuple(-(-out // size) for out in g.out)
         self.tiles = g.batch * self.grid[0] * self.grid[1]
-
-    def stride(self, columns: int) -> int:
-        """Floats from one matrix of `tiles` rows to the next.
-
-        An odd number of cache lines: otherwise all matrices, which are written side by side,
-        would fall into the same few sets of the cache.
-        """
-        lines = -(-self.tiles * columns // LINE_FLOATS)
-        return (lines + 1 - lines % 2) * LINE_FLOATS
 
     def place(self, tile: Index, body: Callable[[Index, Index, Index], Stmt]) -> Stmt:
         """`body` of image, row and column in the grid of tile number `tile`."""
