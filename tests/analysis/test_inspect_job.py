@@ -5,6 +5,7 @@ from onnx import helper, numpy_helper
 
 from tests import models
 from tests.command_line import run_job_here
+from tests.net import Net
 
 JOB = "tilewright.analysis.inspect_job:inspect_job"
 
@@ -44,3 +45,10 @@ def test_open_dimensions_and_sizes(model_file):
 def test_unsupported_operators_are_facts_not_errors(model_file):
     ops = {op["name"]: op["supported"] for op in _facts(model_file(models.unsupported()))["ops"]}
     assert ops == {"my.domain.Add": False, "my.domain.Fancy": False, "Det": False}
+
+
+def test_an_attention_with_a_cache_is_a_fact_too(model_file):
+    net = Net(opset=23, **dict.fromkeys("qkv", (2, 4, 5, 6)), old=(2, 4, 3, 6))
+    y, *_ = net.add("Attention", "q", "k", "v", "", "old", "old", outputs=3)
+    facts = _facts(model_file(net.model(y)))
+    assert facts["ops"] == [{"name": "Attention", "nodes": 1, "supported": False}]

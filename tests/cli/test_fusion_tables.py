@@ -31,7 +31,7 @@ def test_shows_everything_in_tables(fusion):
     assert totals["operators"] == "6 -> 4"
     assert totals["in fused groups"].startswith("50.0% of operators")
     assert tables["patterns"][0][:3] == ["linear", "1", "3.0"]
-    assert [row[0] for row in tables["groups"]] == ["linear_0"]
+    assert [row[0] for row in tables["groups"]] == ["linear_0", "softmax_1"]
     assert {row[0].split()[-1] for row in tables["operators that stand alone"]} == {
         "(Softmax)",
         "(Sigmoid)",

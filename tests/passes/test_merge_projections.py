@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import tilewright
 from tests.net import Net, fused, groups, keeps_numbers, names
 from tilewright.compiler.pipeline import Work
 
@@ -175,6 +176,16 @@ def test_is_off_by_name_and_without_attention(off, tmp_path):
     y = _attention(net, *(_linear(net, "x") for _ in range(3)))
     work = keeps_numbers(net.model(y), tmp_path, disable=(off,))
     assert _columns(work).count(WIDTH) == 3
+
+
+def test_works_with_a_list_of_fusions_that_came_from_elsewhere(tmp_path):
+    """A list that a user gives reaches the child process as a copy."""
+    net = _net()
+    y = _attention(net, *(_linear(net, "x") for _ in range(3)))
+    found = tilewright.analyze(net.model(y), fusions=(*tilewright.DEFAULT_FUSIONS,))
+    assert [g["spec"]["n"] for g in found["groups"] if g["fusion"] == "linear"] == [3 * WIDTH]
+    nodes = next(g["nodes"] for g in found["groups"] if g["fusion"] == "linear")
+    assert [name.split()[1] for name in nodes] == ["(MatMul)"] * 3 + ["(Add)"] * 3
 
 
 def test_half_precision_keeps_its_type(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from typing import Any
 
@@ -14,6 +15,7 @@ from tilewright.compiler.importer.graph import domain_of
 from tilewright.compiler.importer.load import load
 from tilewright.compiler.importer.normalise import normalise
 from tilewright.compiler.importer.normalise.fold import infer_shapes
+from tilewright.errors import UnsupportedModel
 
 
 def inspect_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -30,7 +32,9 @@ def inspect_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
         "dims": {name: list(limits) for name, limits in bounds.items()},
     }
     emit("start", step="normalise")
-    normalise(model)
+    # What an operator is refused for stands in the fusion report; the list says that it is.
+    with contextlib.suppress(UnsupportedModel):
+        normalise(model)
     # Only now: some exporters keep weights in Constant nodes.
     weights = model.constants().values()
     known = infer_shapes(model)

@@ -122,9 +122,10 @@ def _passes(*passes: tvm.transform.Pass) -> Callable[[Work], str]:
 
 
 def _merge_projections(work: Work) -> str:
-    if ATTENTION not in _chosen_fusions(work):
+    attention = next((f for f in _chosen_fusions(work) if f.name == ATTENTION.name), None)
+    if attention is None:
         return "nothing: attention is off"
-    work.mod, merged = merge_projections(work.mod, ATTENTION)
+    work.mod, merged = merge_projections(work.mod, attention)
     for joint, parts in merged.items():
         work.origins[joint] = tuple(o for part in parts for o in work.origins.get(part, ()))
     # What bears the name of a part from here on is a slice, which no node stands for.

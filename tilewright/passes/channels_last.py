@@ -127,7 +127,7 @@ def _resize(call: relax.Call, last: Last) -> relax.Expr | None:
     return relax.op.image.resize2d(
         x,
         call.args[1],
-        roi=a.roi,
+        roi=[float(value) for value in a.roi],
         layout="NHWC",
         method=a.method,
         coordinate_transformation_mode=a.coordinate_transformation_mode,

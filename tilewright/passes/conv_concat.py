@@ -26,7 +26,10 @@ def pattern() -> Pattern:
 
 def _parts(count: int) -> Pattern:
     return Fields(
-        *(Either(conv_block.plain_of(Any(), f"{n}_"), Any(f"{n}_value")) for n in range(count))
+        *(
+            Either(conv_block.plain_of(Any(f"{n}_x"), f"{n}_"), Any(f"{n}_value"))
+            for n in range(count)
+        )
     )
 
 

@@ -50,7 +50,8 @@ def merge_projections(
 ) -> tuple[tvm.IRModule, dict[str, tuple[str, ...]]]:
     """`mod` with the projections of each match of `attention` merged.
 
-    The second value tells of which variables' work each new variable does, by name.
+    Its values are called "q", "k" and "v". The second result tells of which variables each new
+    variable does the work, by name.
     """
     main = mod["main"]
     joints: list[list[_Projection]] = list(_joints(main, attention))
@@ -84,7 +85,8 @@ def _joints(main: relax.Function, attention: Fusion) -> Iterator[list[_Projectio
     for choice in chosen:
         groups: dict[tuple, list[_Projection]] = {}
         for name in ("q", "k", "v"):
-            found = _projection(_before_heads(choice.match[name], graph), graph)
+            value = choice.match.get(name)
+            found = None if value is None else _projection(_before_heads(value, graph), graph)
             if found is None or found.result in taken:
                 continue
             if any(len(readers[var]) != 1 for var in (found.product, found.result)):

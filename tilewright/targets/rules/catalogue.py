@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from tilewright.targets.rules import conv, gemm, winograd
+from tilewright.targets.rules import composite, conv, gemm, winograd
 from tilewright.targets.rules.rule import GroupCall, Lowered, Rule
 from tilewright.targets.target import Target
 
 RULES: tuple[Rule, ...] = (
+    composite.EXCITATION,
+    composite.CHAIN,
+    composite.CONCAT,
     winograd.WINOGRAD,  # before conv, which takes every convolution that this one takes
     conv.CONV,
     gemm.LINEAR,

@@ -172,7 +172,7 @@ def _lower(call: GroupCall, target: Target) -> Lowered:
 
 def operands(call: GroupCall) -> tuple[np.ndarray | Given, ...]:
     """The operands of the steps, channels last."""
-    found = operands_of(call.spec.epilogue, call, "bias", ("residual", "late_residual"))
+    found = operands_of(call.spec.epilogue, call)
     return tuple(Given(a.role, channels_last=True) if isinstance(a, Given) else a for a in found)
 
 

@@ -92,20 +92,27 @@ class Epilogue:
 
 
 def operands_of(
-    steps: tuple[Step, ...], call: GroupCall, bias: str, residuals: tuple[str, ...]
+    steps: tuple[Step, ...],
+    call: GroupCall,
+    bias: str = "bias",
+    residuals: tuple[str, ...] = ("residual", "late_residual"),
+    prefix: str = "",
 ) -> tuple[np.ndarray | Given, ...]:
-    """The operands of `steps`: arrays of the group, or Given residuals in order."""
+    """The operands of `steps`: arrays of the group, or Given residuals in order.
+
+    `prefix` stands before the names of a group that holds several convolutions.
+    """
     found: list[np.ndarray | Given] = []
     left = iter([role for role in residuals if role in call.roles])
     for step in steps:
         if step.name == "bias":
-            found.append(call.get(bias).array)
+            found.append(call.get(prefix + bias).array)
         elif step.name == "layer_scale":
             found.append(call.get("layer_scale").array)
         elif step.name == "residual":
             found.append(Given(next(left)))
         elif step.name == "prelu":
-            found.append(call.get("activation.slope").array)
+            found.append(call.get(f"{prefix}activation.slope").array)
     return tuple(found)
 
 

@@ -76,7 +76,7 @@ def _refuses(call: GroupCall, steps: tuple[Step, ...]) -> str | None:
 
 def _lower_linear(call: GroupCall, target: Target) -> Lowered:
     spec: GemmSpec = call.spec
-    operands = operands_of(spec.epilogue, call, "bias", ("residual", "late_residual"))
+    operands = operands_of(spec.epilogue, call)
     w = call.get("w").array
     if spec.pooled:
         from tilewright.targets.rules.pool import mean_launch
@@ -137,7 +137,7 @@ def _lower_mlp(call: GroupCall, target: Target) -> Lowered:
         ]
     placed = any(step.name == "transpose" for step in spec.epilogue)
     steps = tuple(step for step in spec.epilogue if step.name != "transpose")
-    operands = operands_of(steps, call, "b2", ("residual",))
+    operands = operands_of(steps, call, "b2")
     operands = tuple(
         Given(o.role, channels_last=placed) if isinstance(o, Given) else o for o in operands
     )

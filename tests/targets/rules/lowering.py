@@ -1,0 +1,65 @@
+"""Run what a rule makes of a group, and compare with float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import tvm
+
+from tilewright.ops import Spec
+from tilewright.passes.channels_last import to_last, to_second
+from tilewright.targets.catalog import CATALOG
+from tilewright.targets.rules.catalogue import lower
+from tilewright.targets.rules.rule import Argument, Given, GroupCall
+
+AVX2 = next(target for target in CATALOG if target.name == "x86-64-avx2")
+
+
+def group(spec: Spec, shape: tuple[int, ...], **arrays: np.ndarray) -> GroupCall:
+    """A group whose arguments are `arrays` by role: those of rank > 0 that no x is are weights."""
+    given = ("x", "residual", "late_residual")
+    arguments = tuple(
+        Argument(a.shape, str(a.dtype), None if role.rpartition("_")[2] in given else a)
+        for role, a in arrays.items()
+    )
+    roles = {role: place for place, role in enumerate(arrays)}
+    return GroupCall("group", spec, arguments, roles, Argument(shape, "float32"))
+
+
+def run(
+    spec: Spec, shape: tuple[int, ...], target=AVX2, **arrays: np.ndarray
+) -> tuple[str, np.ndarray]:
+    """The name of the rule that takes the group, and its result in the usual order."""
+    found = lower(group(spec, shape, **arrays), target)
+    assert not isinstance(found, dict), found
+    rule, lowered = found
+    made: list[tvm.runtime.Tensor] = []
+    for launch in lowered.launches:
+        inputs = []
+        for source in launch.inputs:
+            if isinstance(source, Given):
+                value = arrays[source.role]
+                if source.channels_last:
+                    value = value.transpose(to_last(value.ndim))
+                inputs.append(tvm.runtime.tensor(np.ascontiguousarray(value)))
+            elif isinstance(source, np.ndarray):
+                inputs.append(tvm.runtime.tensor(source))
+            else:
+                inputs.append(made[source])
+        # NaN shows what a kernel leaves unwritten.
+        out = tvm.runtime.tensor(np.full(launch.shape, np.nan, "float32"))
+        module = tvm.IRModule({"main": launch.kernel.with_attr("global_symbol", "main")})
+        tvm.tirx.build(module, tvm.target.Target(target.tvm_config()))["main"](*inputs, out)
+        made.append(out)
+    result = made[-1].numpy()
+    return rule.name, result.transpose(to_second(result.ndim)) if lowered.channels_last else result
+
+
+def close(ours: np.ndarray, exact: np.ndarray, terms: int) -> None:
+    """Assert that float32 sums of `terms` products are as near as they can be expected.
+
+    Partial sums of products of normal numbers are as large as the root of their number, also
+    where a clip has made the result smaller.
+    """
+    assert ours.shape == exact.shape
+    scale = max(terms**0.5, float(np.abs(exact).max()))
+    np.testing.assert_allclose(ours, exact, rtol=0, atol=scale * (4 + terms**0.5) * 2.0**-23)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.lib.stride_tricks import sliding_window_view
+
+from tests.targets.rules.convolutions import STEPS, check, conv_specs, floats, reference
+from tests.targets.rules.lowering import AVX2, close, group, run
+from tilewright.ops import ConvSpec, Step
+from tilewright.targets.rules.catalogue import lower
+
+
+@settings(max_examples=20, deadline=None)
+@given(spec=conv_specs(depthwise=False), seed=st.integers(0, 9))
+def test_any_convolution(spec, seed):
+    check(spec, seed, STEPS)
+
+
+@pytest.mark.parametrize("size", [(7, 49), (14, 27)])
+def test_many_tiles(size):
+    check(ConvSpec("float32", (2, 40, *size), (72, 40, 3, 3), (1, 1), (1,) * 4, (1, 1)), 0, STEPS)
+
+
+def test_one_axis():
+    x, w = floats(0, (2, 6, 21), (9, 6, 3))
+    spec = ConvSpec("float32", x.shape, w.shape, (2,), (1, 1), (1,))
+    flat = ConvSpec(
+        "float32", (2, 6, 1, 21), (9, 6, 1, 3), (1, 2), (0, 1, 0, 1), (1, 1)
+    )
+    exact = reference(x[:, :, None], w[:, :, None], flat)[:, :, 0]
+    _, y = run(spec, exact.shape, x=x, w=w)
+    close(y, exact, 18)
+
+
+def test_max_pool_in_the_group():
+    x, w = floats(0, (1, 3, 19, 23), (12, 3, 3, 3))
+    pool = Step("max_pool", (3, 3, 2, 2, 1, 1, 1, 1, 1, 1, 0))
+    spec = ConvSpec("float32", x.shape, w.shape, (2, 2), (1,) * 4, (1, 1), epilogue=(pool,))
+    wide = np.pad(reference(x, w, spec), ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    exact = sliding_window_view(wide, (3, 3), (2, 3))[:, :, ::2, ::2].max((4, 5))
+    _, y = run(spec, exact.shape, x=x, w=w)
+    close(y, exact, 27)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"dtype": "float16"}, "dtype float16"),
+        ({"x": ("n", 4, 5, 5)}, "its sizes are open"),
+        ({"transposed": True}, "it is transposed"),
+        ({"epilogue": (Step("transpose", (0, 2, 3, 1)),)}, "is not done in a store"),
+    ],
+)
+def test_refuses(changed, reason):
+    fields = {"dtype": "float32", "x": (1, 4, 5, 5), "w": (4, 4, 1, 1)}
+    spec = ConvSpec(
+        **{**fields, "strides": (1, 1), "padding": (0,) * 4, "dilation": (1, 1), **changed}
+    )
+    (w,) = floats(0, (4, 4, 1, 1))
+    assert reason in lower(group(spec, (1, 4, 5, 5), w=w), AVX2)["conv"]

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.targets.rules.lowering import close, group, run
+from tilewright.ops import GemmSpec, MlpSpec, Step
+from tilewright.targets.catalog import CATALOG
+from tilewright.targets.rules.catalogue import lower
+
+SIZES = st.integers(1, 40)
+
+
+def _floats(seed: int, *shapes: tuple[int, ...]) -> list[np.ndarray]:
+    random = np.random.default_rng(seed)
+    return [random.standard_normal(shape, dtype="float32") for shape in shapes]
+
+
+@settings(max_examples=25, deadline=None)
+@given(m=SIZES, n=SIZES, k=SIZES, batch=st.integers(1, 3), seed=st.integers(0, 9))
+def test_any_shape(m, n, k, batch, seed):
+    x, w, bias, residual = _floats(seed, (batch, m, k), (k, n), (n,), (batch, m, n))
+    steps = (Step("bias"), Step("residual"), Step("relu"))
+    spec = GemmSpec("float32", x.shape, w.shape, True, epilogue=steps)
+    name, y = run(spec, residual.shape, x=x, w=w, bias=bias, residual=residual)
+    exact = np.maximum(x.astype("f8") @ w + bias + residual, 0)
+    assert name == "linear"
+    close(y, exact, k)
+
+
+def test_blocks_of_rows_and_stretches_of_panels():
+    """Sizes at which every loop of the nest runs more than once."""
+    x, w = _floats(0, (301, 515), (515, 277))
+    _, y = run(GemmSpec("float32", x.shape, w.shape, True), (301, 277), x=x, w=w)
+    close(y, x.astype("f8") @ w, 515)
+
+
+def test_every_vector_width():
+    x, w = _floats(0, (29, 31), (31, 45))
+    for target in CATALOG:
+        if target.name in ("x86-64", "x86-64-avx", "x86-64-avx2"):
+            _, y = run(GemmSpec("float32", x.shape, w.shape, True), (29, 45), target, x=x, w=w)
+            close(y, x.astype("f8") @ w, 31)
+
+
+def test_pooled():
+    x, w, bias = _floats(0, (3, 21, 5, 7), (21, 10), (10,))
+    spec = GemmSpec("float32", x.shape, w.shape, True, pooled=True, epilogue=(Step("bias"),))
+    _, y = run(spec, (3, 10), x=x, w=w, bias=bias)
+    close(y, x.astype("f8").mean((2, 3)) @ w + bias, 21)
+
+
+def test_mlp():
+    x, w1, b1, w2, b2 = _floats(1, (2, 7, 12), (12, 33), (33,), (33, 12), (12,))
+    spec = MlpSpec("float32", x.shape, 33, 12, Step("relu"), True, False, epilogue=(Step("bias"),))
+    name, y = run(spec, x.shape, x=x, w1=w1, b1=b1, w2=w2, b2=b2)
+    exact = np.maximum(x.astype("f8") @ w1 + b1, 0) @ w2 + b2
+    assert name == "mlp"
+    close(y, exact, 33)
+
+
+def test_gated_mlp():
+    x, w1, w3, w2 = _floats(2, (1, 9, 16), (16, 24), (16, 24), (24, 16))
+    spec = MlpSpec("float32", x.shape, 24, 16, Step("silu"), False, True)
+    _, y = run(spec, x.shape, x=x, w1=w1, w3=w3, w2=w2)
+    wide = x.astype("f8")
+    up = wide @ w1
+    close(y, (up / (1 + np.exp(-up)) * (wide @ w3)) @ w2, 24)
+
+
+def test_refuses_computed_weights():
+    spec = GemmSpec("float32", (4, 8), (8, 8), constant_weights=False)
+    x, w = _floats(0, (4, 8), (8, 8))
+    assert "at run time" in lower(group(spec, (4, 8), x=x, w=w), CATALOG[0])["linear"]
