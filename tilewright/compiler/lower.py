@@ -32,21 +32,24 @@ SCHEDULED = "tilewright.scheduled"
 
 
 def lower_groups(
-    mod: tvm.IRModule, groups: list[Group], target: Target
+    mod: tvm.IRModule, groups: list[Group], target: Target, exact: bool
 ) -> tuple[tvm.IRModule, Counter[str], dict[str, dict[str, str]]]:
-    """`mod` with kernels for groups; how many groups each rule took; refusals by group."""
-    lowering = _Lowering(mod, groups, target)
+    """`mod` with kernels for groups; how many groups each rule took; refusals by group.
+
+    `exact`: only with algorithms that err as little as a plain sum does.
+    """
+    lowering = _Lowering(mod, groups, target, exact)
     done = relax.transform.DeadCodeElimination()(lowering.run())
     return relax.transform.CanonicalizeBindings()(done), lowering.counts, lowering.refusals
 
 
 class _Lowering:
-    def __init__(self, mod: tvm.IRModule, groups: list[Group], target: Target) -> None:
+    def __init__(self, mod: tvm.IRModule, groups: list[Group], target: Target, exact: bool) -> None:
         self._main = mod["main"]
         self._groups: Mapping[str, list[Group]] = {}
         for group in groups:
             self._groups.setdefault(group.kernel, []).append(group)
-        self._target = target
+        self._target, self._exact = target, exact
         # Groups come in one by one: a kernel takes the name of the group that it replaces.
         ours = {"main", *self._groups}
         rest = {v: f for v, f in mod.functions_items() if v.name_hint not in ours}
@@ -161,7 +164,12 @@ class _Lowering:
         if group is None:
             return None
         described = GroupCall(
-            name, group.spec, tuple(map(_argument, call.args)), group.roles, _argument(var)
+            name,
+            group.spec,
+            tuple(map(_argument, call.args)),
+            group.roles,
+            _argument(var),
+            self._exact,
         )
         found = lower(described, self._target)
         if isinstance(found, dict):

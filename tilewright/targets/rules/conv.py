@@ -113,8 +113,7 @@ def convolution(
 ) -> tuple[Launch, ...]:
     """Everything of `spec`: padding, product, pool. `first` is the number of the first launch."""
     g = Geometry(spec)
-    steps = tuple(step for step in spec.epilogue if step.name != "max_pool")
-    pools = [step for step in spec.epilogue if step.name == "max_pool"]
+    steps, pools = split(spec.epilogue)
     launches: list[Launch] = []
 
     def add(launch: Launch) -> int:
@@ -127,9 +126,20 @@ def convolution(
         if g.pads:
             x = add(padded(names.next("pad"), x, g, target))
         y = add(product(names.next(), x, g, w, steps, arrays, target))
-    for step in pools:
-        add(pool.max_launch(names.next("pool"), y, g.y_last, step, target))
-    return tuple(launches)
+    return (*launches, *pooled(names, y, g, pools, target))
+
+
+def split(steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """The steps that are done in the store, and the pools after them."""
+    pools = tuple(step for step in steps if step.name == "max_pool")
+    return tuple(step for step in steps if step not in pools), pools
+
+
+def pooled(
+    names: Names, y: int, g: Geometry, pools: tuple[Step, ...], target: Target
+) -> tuple[Launch, ...]:
+    """The pools over the convolution's result, which launch `y` makes."""
+    return tuple(pool.max_launch(names.next("pool"), y, g.y_last, step, target) for step in pools)
 
 
 def refuses(spec: ConvSpec) -> str | None:
@@ -146,7 +156,7 @@ def refuses(spec: ConvSpec) -> str | None:
         return f"it has {spec.groups} groups of {spec.w[1]} channels"
     if len(spec.x) == 3 and any(step.name == "max_pool" for step in spec.epilogue):
         return "it is one-dimensional and pools"
-    return Epilogue.refuses([step for step in spec.epilogue if step.name != "max_pool"])
+    return Epilogue.refuses(split(spec.epilogue)[0])
 
 
 def _refuses(call: GroupCall, target: Target) -> str | None:
@@ -155,13 +165,15 @@ def _refuses(call: GroupCall, target: Target) -> str | None:
 
 def _lower(call: GroupCall, target: Target) -> Lowered:
     spec: ConvSpec = call.spec
-    arrays = operands_of(spec.epilogue, call)
-    arrays = tuple(Given(a.role, channels_last=True) if isinstance(a, Given) else a for a in arrays)
-    x = Given("x", channels_last=True)
-    names = Names(call.name)
-    return Lowered(
-        convolution(names, spec, x, call.get("w").array, arrays, target), channels_last=True
-    )
+    x, w, names = Given("x", channels_last=True), call.get("w").array, Names(call.name)
+    launches = convolution(names, spec, x, w, operands(call), target)
+    return Lowered(launches, channels_last=True)
+
+
+def operands(call: GroupCall) -> tuple[np.ndarray | Given, ...]:
+    """The operands of the steps, channels last."""
+    found = operands_of(call.spec.epilogue, call)
+    return tuple(Given(a.role, channels_last=True) if isinstance(a, Given) else a for a in found)
 
 
 CONV = Rule("conv", ConvSpec, _refuses, _lower)

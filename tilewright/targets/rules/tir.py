@@ -95,7 +95,7 @@ def local(size: int, dtype: str, name: str) -> tuple[Flat, Stmt]:
 
 
 def workspace(size: int, dtype: str, name: str) -> tuple[Flat, Stmt]:
-    """A buffer of one thread in memory, for the statements after it."""
+    """A buffer of one thread in memory: the runtime keeps it from one call to the next."""
     buffer = decl_buffer((size,), dtype, name)
     return Flat(buffer), AllocBuffer(buffer)
 
