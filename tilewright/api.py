@@ -1,4 +1,4 @@
-"""The front door: compile, load, verify, bench, profile. The command line calls these and prints."""
+"""The front door: compile, load, verify, bench, profile. The command line calls them and prints."""
 
 from __future__ import annotations
 

@@ -173,9 +173,7 @@ class _Lowering:
         self._new[var] = result
         return None
 
-    def _launch(
-        self, rule: Rule, lowered: Lowered, call: relax.Call, group: Group
-    ) -> relax.Expr:
+    def _launch(self, rule: Rule, lowered: Lowered, call: relax.Call, group: Group) -> relax.Expr:
         bb = self._builder
         made: list[relax.Expr] = []
         for number, launch in enumerate(lowered.launches):

@@ -91,6 +91,11 @@ def build_manifest(work: Work) -> dict[str, Any]:
     }
 
 
+def group_of(work: Work, kernel: str) -> str:
+    """Name of the group whose work a kernel does; its own where there is none."""
+    return str(work.mod[kernel].attrs.get(GROUP, kernel))
+
+
 def kernel_calls(work: Work) -> list[dict[str, Any]]:
     """Every kernel with how often one run of `main` calls it, most called first.
 
@@ -100,7 +105,7 @@ def kernel_calls(work: Work) -> list[dict[str, Any]]:
     rows = []
     for name, calls in Counter(work.kernels).most_common():
         function = work.mod[name]
-        group = str(function.attrs.get(GROUP, name))
+        group = group_of(work, name)
         found = [other for other in work.fusions.groups if other.kernel == group]
         rows.append(
             {

@@ -89,7 +89,7 @@ class Module:
         return arrays[0] if len(arrays) == 1 else arrays
 
     def watch(self, before_and_after: Callable[..., None]) -> None:
-        """Call `before_and_after(function, name, is_before, result, *arguments)` around each kernel.
+        """Call `before_and_after(function, name, is_before, result, *arguments)` around kernels.
 
         Also around what the VM itself calls, whose names start with `vm.`. For measurements: every
         call costs a microsecond or two more from here on. Calls that overlap are not all watched.
