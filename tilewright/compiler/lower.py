@@ -23,12 +23,14 @@ from tilewright.passes.relax_constants import array_of, constant, is_constant
 from tilewright.passes.shapes import shape_of
 from tilewright.targets import Target
 from tilewright.targets.rules.catalogue import lower
-from tilewright.targets.rules.rule import Argument, Given, GroupCall, Lowered
+from tilewright.targets.rules.rule import Argument, Given, GroupCall, Lowered, Rule
 
 # TVM's own fusion leaves a kernel with this pattern alone, and the fallback schedule one that
 # says it has been scheduled.
 OPAQUE = 8
 SCHEDULED = "tilewright.scheduled"
+# The group whose work a kernel does, and the rule that wrote it.
+GROUP, RULE = "tilewright.group", "tilewright.rule"
 
 
 def lower_groups(
@@ -182,18 +184,18 @@ class _Lowering:
             return None
         rule, lowered = found
         self.counts[rule.name] += 1
-        result = self._launch(lowered, call, group, name)
+        result = self._launch(rule, lowered, call, group)
         if lowered.channels_last:
             return result
         self._new[var] = result
         return None
 
-    def _launch(self, lowered: Lowered, call: relax.Call, group: Group, name: str) -> relax.Expr:
+    def _launch(self, rule: Rule, lowered: Lowered, call: relax.Call, group: Group) -> relax.Expr:
         bb = self._builder
         made: list[relax.Expr] = []
         for number, launch in enumerate(lowered.launches):
             final = number == len(lowered.launches) - 1
-            kernel = self._kernel(name, number, launch.kernel, final)
+            kernel = self._kernel(group.kernel, rule, number, launch.kernel, final)
             inputs = []
             for source in launch.inputs:
                 if isinstance(source, np.ndarray):
@@ -213,18 +215,21 @@ class _Lowering:
         return made[-1]
 
     def _kernel(
-        self, name: str, number: int, function: tvm.tirx.PrimFunc, final: bool
+        self, name: str, rule: Rule, number: int, function: tvm.tirx.PrimFunc, final: bool
     ) -> relax.GlobalVar:
         """The kernel in the module; calls of one group share it. The last has its name."""
         known = self._kernels.setdefault(name, [])
         if number == len(known):
-            function = function.with_attrs({"op_pattern": OPAQUE, SCHEDULED: True})
+            marks = {"op_pattern": OPAQUE, SCHEDULED: True, GROUP: name, RULE: rule.name}
+            function = function.with_attrs(marks)
             title = name if final else str(function.attrs["global_symbol"])
             known.append(self._builder.add_func(function.without_attr("global_symbol"), title))
         return known[number]
 
 
 def _argument(expr: relax.Expr) -> Argument:
+    if not isinstance(expr.ty, relax.TensorType):
+        return Argument((), "")  # The sizes that no tensor of the group tells.
     array = array_of(expr) if is_constant(expr) else None
     return Argument(shape_of(expr) or (), str(expr.ty.dtype), array)
 
