@@ -244,12 +244,15 @@ def _sum(
         chains = [acc.load(c * lanes, lanes) for c in range(CHAINS)]
         while len(chains) > 1:
             chains = [a + b for a, b in zip(chains[::2], chains[1::2], strict=True)]
-        steps.append(acc.store(0, chains[0], lanes))
+        # In a place of its own: what is read in vectors of several lengths stays in no register.
+        folded, made = local(lanes, "float32", "folded")
+        steps += [made, folded.store(0, chains[0], lanes)]
         width = lanes
         while width > 1:
             width //= 2
-            steps.append(acc.store(0, acc.load(0, width) + acc.load(width, width), width))
-        return seq([*steps, into.store(place, into.load(place) + acc.load(0))])
+            halves = folded.load(0, width) + folded.load(width, width)
+            steps.append(folded.store(0, halves, width))
+        return seq([*steps, into.store(place, into.load(place) + folded.load(0))])
 
     return loop(rows.parts, part, "part")
 
