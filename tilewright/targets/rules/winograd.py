@@ -31,7 +31,7 @@ from tilewright.targets.rules.contraction import (
     Store,
     contraction,
     contractions,
-    default_blocking,
+    undivided,
 )
 from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands
 from tilewright.targets.rules.estimate import product_cycles, stream_cycles
@@ -81,7 +81,7 @@ def products(name: str, v: int, w: np.ndarray, tiling: Tiling, target: Target) -
     """M from V and the weights, [n, c, 3, 3]."""
     n, depth = tiling.g.out_channels, tiling.g.channels
     # One matrix is a piece: there are enough of them.
-    blocking = _undivided(tiling.tiles, n, depth, target)
+    blocking = undivided(tiling.tiles, n, depth, target)
     packed = _packed(w, tiling, blocking, target)
     kernel = Kernel(name)
     v_stride, m_stride = spread(tiling.tiles * depth), spread(tiling.tiles * n)
@@ -107,13 +107,6 @@ def products(name: str, v: int, w: np.ndarray, tiling: Tiling, target: Target) -
 
     body = contractions(tiling.matrices, nest, blocking, target)
     return Launch(kernel.finish(body), (v, packed), (tiling.matrices, m_stride), "float32")
-
-
-def _undivided(rows: int, n: int, depth: int, target: Target) -> Blocking:
-    """Knobs of one product that is not cut into pieces."""
-    shape = default_blocking(rows, n, depth, target)
-    panels = -(-n // (shape.vectors * lanes_of(target)))
-    return Blocking(shape.rows, shape.vectors, -(-rows // shape.rows), panels)
 
 
 def _packed(w: np.ndarray, tiling: Tiling, blocking: Blocking, target: Target) -> np.ndarray:
@@ -160,7 +153,7 @@ def blocked(
 ) -> Launch:
     """The whole convolution, in blocks of `rows` tiles."""
     g, depth, n = tiling.g, tiling.g.channels, tiling.g.out_channels
-    blocking = _undivided(rows, n, depth, target)
+    blocking = undivided(rows, n, depth, target)
     packed = _packed(w, tiling, blocking, target)
     kernel = Kernel(name)
     values = kernel.param(g.x_last, "float32", "x")
