@@ -99,6 +99,13 @@ def default_blocking(m: Index, n: int, k: Index, target: Target) -> Blocking:
     return Blocking(most, vectors, -(-tiles // blocks), -(-panels // stretches))
 
 
+def undivided(m: int, n: int, k: int, target: Target) -> Blocking:
+    """Knobs of a product that is one piece."""
+    shape = default_blocking(m, n, k, target)
+    panels = -(-n // (shape.vectors * lanes_of(target)))
+    return Blocking(shape.rows, shape.vectors, -(-m // shape.rows), panels)
+
+
 def contraction(
     product: Product, blocking: Blocking, store: Store, target: Target, *, parallel: bool = True
 ) -> Stmt:

@@ -14,7 +14,7 @@ from tvm import tirx
 from tvm.tirx import Stmt
 
 from tilewright.ops import ConvSpec, Step
-from tilewright.targets.rules import depthwise, pool
+from tilewright.targets.rules import conv_grouped, depthwise, pool
 from tilewright.targets.rules.contraction import Product, contraction, default_blocking
 from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands, operands_of
 from tilewright.targets.rules.geometry import Geometry
@@ -76,9 +76,9 @@ def product(
     target: Target,
 ) -> Launch:
     """The convolution of an x that needs no padding, as a product over its windows."""
-    (kh, kw), (dh, dw), (sh, sw) = g.kernel, g.dilation, g.strides
-    c, n, (tall, wide), (oh, ow) = g.channels, g.out_channels, g.padded, g.out
-    m, depth = g.batch * oh * ow, kh * kw * c
+    (kh, kw), (dh, dw), wide = g.kernel, g.dilation, g.padded[1]
+    c, n, m = g.channels, g.out_channels, g.positions
+    depth = kh * kw * c
     lanes = lanes_of(target)
     blocking = default_blocking(m, n, depth, target)
     columns = w.reshape(n, c, kh, kw).transpose(2, 3, 1, 0).reshape(depth, n)
@@ -89,13 +89,6 @@ def product(
     operands, inputs = epilogue_operands(kernel, arrays, n, g.y_last, lanes)
     out = kernel.param(g.y_last, "float32", "y")
     epilogue = Epilogue(steps, operands)
-
-    def row(r: tirx.Expr) -> Index:
-        if g.kernel == (1, 1) and g.strides == (1, 1):
-            return r * c
-        image, at = tirx.floordiv(r, oh * ow), tirx.floormod(r, oh * ow)
-        line, column = tirx.floordiv(at, ow), tirx.floormod(at, ow)
-        return ((image * tall + line * sh) * wide + column * sw) * c
 
     if dw == 1:
         reduction = Reduction(kh, kw * c, lambda j: j * (dh * wide * c))
@@ -110,7 +103,7 @@ def product(
         place = index(r) * n + column
         return out.store(place, epilogue(value, place, column, width), width)
 
-    nest = contraction(Product(m, n, values, row, reduction, weights), blocking, store, target)
+    nest = contraction(Product(m, n, values, g.window, reduction, weights), blocking, store, target)
     return Launch(kernel.finish(nest), (x, packed, *inputs), g.y_last, "float32")
 
 
@@ -132,12 +125,13 @@ def convolution(
         launches.append(launch)
         return first + len(launches) - 1
 
-    if spec.depthwise:
+    if spec.depthwise and g.out_channels == g.channels:
         y = add(depthwise.launch(names.next(), x, g, w, steps, arrays, target))
     else:
         if g.pads:
             x = add(padded(names.next("pad"), x, g, target))
-        y = add(product(names.next(), x, g, w, steps, arrays, target))
+        nest = product if spec.groups == 1 else conv_grouped.product
+        y = add(nest(names.next(), x, g, w, steps, arrays, target))
     return (*launches, *pooled(names, y, g, pools, target))
 
 
@@ -164,8 +158,6 @@ def refuses(spec: ConvSpec) -> str | None:
         return f"it has {len(spec.x) - 2} spatial axes"
     if not all(isinstance(size, int) for size in spec.x):
         return "its sizes are open"
-    if spec.groups != 1 and not (spec.depthwise and spec.w[0] == spec.groups):
-        return f"it has {spec.groups} groups of {spec.w[1]} channels"
     if len(spec.x) == 3 and any(step.name == "max_pool" for step in spec.epilogue):
         return "it is one-dimensional and pools"
     return Epilogue.refuses(split(spec.epilogue)[0])

@@ -31,7 +31,7 @@ from tilewright.targets.rules.contraction import (
     Store,
     contraction,
     contractions,
-    default_blocking,
+    undivided,
 )
 from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands
 from tilewright.targets.rules.estimate import product_cycles, stream_cycles
@@ -39,7 +39,17 @@ from tilewright.targets.rules.geometry import Geometry
 from tilewright.targets.rules.packing import pack_columns
 from tilewright.targets.rules.register_tile import Reduction, lanes_of, most_rows
 from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Rule
-from tilewright.targets.rules.tir import Flat, Index, Kernel, bind, index, loop, seq, workspace
+from tilewright.targets.rules.tir import (
+    Flat,
+    Index,
+    Kernel,
+    bind,
+    index,
+    loop,
+    pieces,
+    seq,
+    workspace,
+)
 from tilewright.targets.rules.winograd_matrices import POINTS, TAPS, transformed_weights
 from tilewright.targets.rules.winograd_tiles import Tiling, spread, store_tile, transform_tile
 from tilewright.targets.target import Target
@@ -48,6 +58,8 @@ from tilewright.targets.target import Target
 FEWEST, MOST = 2, 4
 # Panels of results that a block computes before it transforms them: M takes as much of L2 as V.
 STRIP = 4
+# For one vector of V or M: it is loaded and stored twice, and a few multiply-adds go into it.
+TRANSFORM_CYCLES = 4
 
 
 def input_transform(name: str, x: Given | int, tiling: Tiling, target: Target) -> Launch:
@@ -69,7 +81,7 @@ def products(name: str, v: int, w: np.ndarray, tiling: Tiling, target: Target) -
     """M from V and the weights, [n, c, 3, 3]."""
     n, depth = tiling.g.out_channels, tiling.g.channels
     # One matrix is a piece: there are enough of them.
-    blocking = _undivided(tiling.tiles, n, depth, target)
+    blocking = undivided(tiling.tiles, n, depth, target)
     packed = _packed(w, tiling, blocking, target)
     kernel = Kernel(name)
     v_stride, m_stride = spread(tiling.tiles * depth), spread(tiling.tiles * n)
@@ -95,13 +107,6 @@ def products(name: str, v: int, w: np.ndarray, tiling: Tiling, target: Target) -
 
     body = contractions(tiling.matrices, nest, blocking, target)
     return Launch(kernel.finish(body), (v, packed), (tiling.matrices, m_stride), "float32")
-
-
-def _undivided(rows: int, n: int, depth: int, target: Target) -> Blocking:
-    """Knobs of one product that is not cut into pieces."""
-    shape = default_blocking(rows, n, depth, target)
-    panels = -(-n // (shape.vectors * lanes_of(target)))
-    return Blocking(shape.rows, shape.vectors, -(-rows // shape.rows), panels)
 
 
 def _packed(w: np.ndarray, tiling: Tiling, blocking: Blocking, target: Target) -> np.ndarray:
@@ -148,7 +153,7 @@ def blocked(
 ) -> Launch:
     """The whole convolution, in blocks of `rows` tiles."""
     g, depth, n = tiling.g, tiling.g.channels, tiling.g.out_channels
-    blocking = _undivided(rows, n, depth, target)
+    blocking = undivided(rows, n, depth, target)
     packed = _packed(w, tiling, blocking, target)
     kernel = Kernel(name)
     values = kernel.param(g.x_last, "float32", "x")
@@ -245,10 +250,14 @@ def best_size(g: Geometry, target: Target) -> int | None:
     cycles: dict[int | None, float] = {None: direct}
     for size in POINTS:
         tiling = Tiling(g, size)
-        # V and M are written and read, in memory or in L2.
-        moved = 0 if block_rows(tiling, target) else 2 * tiling.matrices * tiling.tiles * (c + n)
+        # V and M are written and read, in L2 where they fit.
+        numbers = tiling.matrices * tiling.tiles * (c + n)
+        near = block_rows(tiling, target) or FLOAT_BYTES * numbers <= target.l2_bytes
+        moved = 0 if near else 2 * numbers
+        vectors = sum(len(pieces(columns, lanes_of(target))) for columns in (c, n))
+        transform = TRANSFORM_CYCLES * tiling.matrices * tiling.tiles * vectors
         each = product_cycles(tiling.tiles, n, c, target)
-        cycles[size] = tiling.matrices * each + stream_cycles(moved, target)
+        cycles[size] = tiling.matrices * each + transform + stream_cycles(moved, target)
     return min(cycles, key=cycles.__getitem__)
 
 
