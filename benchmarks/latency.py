@@ -42,7 +42,7 @@ Rows = dict[str, dict[str, Any]]
 def main(words: Sequence[str] | None = None) -> int:
     """Run the models named on the command line, all of them by default."""
     arguments = parser(__doc__).parse_args(words)
-    rows = _earlier(arguments.output) if arguments.resume else {}
+    rows = earlier(arguments.output) if arguments.resume else {}
     for name in arguments.models:
         wanted = [n for n in arguments.threads if str(n) not in rows.get(name, {}).get("runs", {})]
         if not wanted:
@@ -71,7 +71,8 @@ def parser(text: str) -> argparse.ArgumentParser:
     return made
 
 
-def _earlier(output: str) -> Rows:
+def earlier(output: str) -> Rows:
+    """The models that results/OUTPUT.json has figures of."""
     path = machine.RESULTS / f"{output}.json"
     rows = json.loads(path.read_text())["models"] if path.is_file() else {}
     return {name: row for name, row in rows.items() if "error" not in row}
