@@ -68,7 +68,7 @@ def test_of_a_table_only_the_rows_looked_up_count():
 
 
 def test_the_clock_pairs_ends_with_their_begins():
-    clock = profile._Clock({"f", "g"})
+    clock = profile.Clock({"f", "g"})
     clock.look(None, "f", True, None)
     clock.look(None, "g", True, None)
     for name in ("f", "vm.builtin", "g", "f"):

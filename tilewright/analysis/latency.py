@@ -89,7 +89,7 @@ def steady_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     begin = time.perf_counter()
     while _goes_on(times, begin, job["seconds"]):
         for name in names:
-            times[name] += _block(calls[name], inputs, block)
+            times[name] += timed_block(calls[name], inputs, block)
     emit("done", step="measure", seconds=time.perf_counter() - begin, note=_counts(times))
     result: dict[str, Any] = {"engines": {name: _spread(times[name]) for name in names}}
     if job["model"]:
@@ -101,7 +101,7 @@ def _goes_on(times: dict[str, list[float]], begin: float, seconds: float) -> boo
     return time.perf_counter() - begin < seconds or min(len(t) for t in times.values()) < MIN_CALLS
 
 
-def _block(call: Callable, inputs: dict[str, np.ndarray], seconds: float) -> list[float]:
+def timed_block(call: Callable, inputs: dict[str, np.ndarray], seconds: float) -> list[float]:
     """Times of calls for `seconds`; one call when 0. In a block the first call is dropped."""
     times = []
     begin = time.perf_counter()
