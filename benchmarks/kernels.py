@@ -8,8 +8,8 @@ as `tilewright profile` takes it; theirs that of the node, from ONNX Runtime's o
 run in turns in one process, in which peak and bandwidths are measured too.
 
 A kernel is compute-bound when its operations over the peak take longer than its bytes over the
-bandwidth of the level that holds them; operations are those of the kernel itself (Winograd has fewer
-than the direct algorithm, whose rate stands beside it). Writes results/kernels.json.
+bandwidth of the level that holds them; operations are those of the kernel itself (Winograd has
+fewer than the direct algorithm, whose rate stands beside it). Writes results/kernels.json.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rich.table import Table
 
 import tilewright
 from benchmarks import machine, turns
-from benchmarks.operators import NETWORKS, Conv, Gemm, Operator
+from benchmarks.operators import NETWORKS, Conv, Operator
 from tilewright.analysis import roofline
 from tilewright.analysis.latency import BLOCK_SECONDS, timed_block
 from tilewright.analysis.profile import Clock
@@ -105,8 +105,9 @@ def model_of(operator: Operator) -> onnx.ModelProto:
         node, bias = helper.make_node("Gemm", ["x", "w", "b"], ["y"]), operator.n
     arrays = {"w": rng.standard_normal(w), "b": rng.standard_normal(bias)}
     tensors = [numpy_helper.from_array(a.astype(np.float32), n) for n, a in arrays.items()]
-    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in zip("xy", (x, y))]
-    graph = helper.make_graph([node], "operator", values[:1], values[1:], tensors)
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, x)
+    made = helper.make_tensor_value_info("y", TensorProto.FLOAT, y)
+    graph = helper.make_graph([node], "operator", [given], [made], tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
@@ -197,9 +198,8 @@ def summary(rows: Rows) -> dict[str, dict[str, Any]]:
         runs = {name: row["runs"][number] for name, row in rows.items()}
         found[number] = {}
         for kind in ("compute", "memory"):
-            chosen = {
-                n: r for n, r in runs.items() if (r["bound"] == "compute") == (kind == "compute")
-            }
+            limited = kind == "compute"
+            chosen = {n: r for n, r in runs.items() if (r["bound"] == "compute") == limited}
             if not chosen:
                 continue
             weights = {name: rows[name]["count"] for name in chosen}

@@ -32,7 +32,7 @@ Inputs = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Engine:
-    """Who runs what: `kind` is one of OPEN, `file` a library for ours and a model for the others."""
+    """Who runs what: `kind` is a key of OPEN, `file` our library or the others' model."""
 
     name: str
     kind: str
