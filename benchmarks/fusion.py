@@ -60,6 +60,9 @@ def look(name: str, path: Path) -> dict[str, Any]:
     return {
         **{key: report[key] for key in keys},
         "groups": dict(Counter(group["fusion"] for group in report["groups"])),
+        "operators": operators(report),
+        "steps": dict(Counter(step for g in report["groups"] for step in steps(g["spec"]))),
+        "blocks": report["blocks"],
         "near_misses": len(report["near_misses"]),
         "bytes_on_disk": path.stat().st_size,
         "checks": {
@@ -67,6 +70,21 @@ def look(name: str, path: Path) -> dict[str, Any]:
             "none": compare(name, path, tilewright.CompileOptions(disable=NAMES)),
         },
     }
+
+
+def operators(report: dict[str, Any]) -> dict[str, list[int]]:
+    """Each kind of operator: how many are in groups or folded, and how many there are."""
+    kinds = Counter(name.rpartition("(")[2].rstrip(")") for name in report["order"])
+    left = Counter(leftover["operator"] for leftover in report["leftovers"])
+    return {kind: [count - left[kind], count] for kind, count in kinds.items()}
+
+
+def steps(spec: dict[str, Any]) -> list[str]:
+    """The steps of every epilogue in a spec, without their numbers."""
+    found = [step.partition("(")[0] for step in spec.get("epilogue", ())]
+    parts = [value for value in spec.values() if isinstance(value, dict)]
+    parts += [part for part in spec.get("parts", ()) if isinstance(part, dict)]
+    return found + [step for part in parts for step in steps(part)]
 
 
 def each_alone(rows: dict[str, Any], paths: dict[str, Path]) -> dict[str, dict[str, Any]]:

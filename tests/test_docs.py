@@ -424,7 +424,7 @@ def report_net() -> onnx.ModelProto:
     for n in range(2):
         nodes.append(helper.make_node("Conv", [f"e{n}", "square"], [f"s{n}"], name=f"square{n}"))
         nodes.append(helper.make_node("Relu", [f"s{n}"], [f"t{n}"], name=f"relu{n}"))
-        nodes.append(helper.make_node("Erf", [f"t{n}"], [f"e{n + 1}" if n == 0 else "y"]))
+        nodes.append(helper.make_node("Softmax", [f"t{n}"], [f"e{n + 1}" if n == 0 else "y"]))
     shapes = {"x": ("batch", 3, 8, 8), "kernel": (4, 8, 1, 1)}
     inputs = [models.value(name, shape) for name, shape in shapes.items()]
     outputs = [models.value("y", ("batch", 4, 8, 8))]

@@ -42,7 +42,8 @@ ALL = (*DEFAULT_FUSIONS, MINE)
 
 def _model(below: float = 30.0, above: float = 30.0):
     net = Net(x=(4, 8))
-    y = net.MatMul("x", net.weight(8, 8))
+    # An operator between the two: `linear` would take the division into its store.
+    y = net.Add(net.MatMul("x", net.weight(8, 8)), net.weight(4, 1))
     return net.model(net.Mul(net.Tanh(net.Div(y, below)), above))
 
 

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from tilewright.errors import OptionError
 
 OPT_LEVELS = (0, 1, 2, 3)
+# The level from which on kernels may err more than a plain sum does.
+SPENDS_ERROR_BUDGET = 3
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,8 @@ def test_fuses_keys_transposed_twice(tmp_path):
     scores = net.MatMul(q, _swapped(net, k))
     y = _merge(net, net.MatMul(net.Softmax(scores, axis=-1), v))
     spec = _spec(keeps_numbers(net.model(y), tmp_path))
-    assert [view for view, _ in spec.k.views] == ["reshape", "transpose", "transpose"]
+    # `simplify` makes one transpose of the two.
+    assert [view for view, _ in spec.k.views] == ["reshape", "transpose"]
 
 
 # How the mask takes part, its shape, what hides a score, the shape of a bias before it.

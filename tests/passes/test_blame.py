@@ -18,7 +18,7 @@ from tilewright.passes.pattern import Any, Op
 
 X = (2, 4)
 TANH_EXP = Op("relax.tanh", Op("relax.exp", Any("x")))
-ORIGINS = {"e": "raise (Exp)", "gv": "squash (Tanh)"}
+ORIGINS = {"e": ("raise (Exp)",), "gv": ("squash (Tanh)",)}
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from tilewright.compiler.lower import lower_groups
 from tilewright.compiler.manifest import interface
 from tilewright.compiler.steps import OPTIONAL_STAGES
 from tilewright.compiler.weights import WeightTable, lift_weights
-from tilewright.options import CompileOptions
+from tilewright.options import SPENDS_ERROR_BUDGET, CompileOptions
 from tilewright.passes.attention import ATTENTION
 from tilewright.passes.blame import blame_group, is_ours
 from tilewright.passes.fold_affine import fold_affine
@@ -163,7 +163,10 @@ def _lowering(*passes: tvm.transform.Pass) -> Callable[[Work], str]:
 
 
 def _lower(work: Work) -> str:
-    work.mod, counts, work.refusals = lower_groups(work.mod, work.fusions.groups, work.target)
+    exact = work.options.opt_level < SPENDS_ERROR_BUDGET
+    work.mod, counts, work.refusals = lower_groups(
+        work.mod, work.fusions.groups, work.target, exact
+    )
     return ", ".join(f"{count} {rule}" for rule, count in counts.items()) or "nothing"
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tvm
 
 from tilewright.ops import Spec
 from tilewright.passes.channels_last import to_last, to_second
-from tilewright.targets import Target
 from tilewright.targets.catalog import CATALOG
 from tilewright.targets.rules.catalogue import lower
-from tilewright.targets.rules.rule import Argument, Given, GroupCall
+from tilewright.targets.rules.rule import Argument, Given, GroupCall, Launch
+from tilewright.targets.target import Target
 
 AVX2 = next(target for target in CATALOG if target.name == "x86-64-avx2")
 
@@ -32,18 +32,26 @@ def run(
     spec: Spec, shape: tuple[int, ...], target=AVX2, **arrays: np.ndarray
 ) -> tuple[str, np.ndarray]:
     """The name of the rule that takes the group, and its result in the usual order."""
-    return launched(group(spec, shape, **arrays), arrays, target)
+    return run_group(group(spec, shape, **arrays), arrays, target)
 
 
-def launched(
+def run_group(
     call: GroupCall, arrays: Mapping[str, np.ndarray], target: Target = AVX2
 ) -> tuple[str, np.ndarray]:
     """As `run`, for a group that is there: `arrays` are its arguments by role."""
     found = lower(call, target)
     assert not isinstance(found, dict), found
     rule, lowered = found
+    result = launched(lowered.launches, arrays, target)
+    return rule.name, result.transpose(to_second(result.ndim)) if lowered.channels_last else result
+
+
+def launched(
+    launches: Sequence[Launch], arrays: Mapping[str, np.ndarray], target: Target = AVX2
+) -> np.ndarray:
+    """What the last of the launches makes; `arrays` are the group's arguments by role."""
     made: list[tvm.runtime.Tensor] = []
-    for launch in lowered.launches:
+    for launch in launches:
         inputs = []
         for source in launch.inputs:
             if isinstance(source, Given):
@@ -60,8 +68,7 @@ def launched(
         module = tvm.IRModule({"main": launch.kernel.with_attr("global_symbol", "main")})
         tvm.tirx.build(module, tvm.target.Target(target.tvm_config()))["main"](*inputs, out)
         made.append(out)
-    result = made[-1].numpy()
-    return rule.name, result.transpose(to_second(result.ndim)) if lowered.channels_last else result
+    return made[-1].numpy()
 
 
 def close(ours: np.ndarray, exact: np.ndarray, terms: int) -> None:

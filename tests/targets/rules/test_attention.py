@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.targets.rules.lowering import AVX2, launched
+from tests.targets.rules.lowering import AVX2, run_group
 from tilewright.ops import AttentionSpec
 from tilewright.ops.attention import Operand, View
 from tilewright.targets import Target
@@ -143,7 +143,7 @@ def _check(
     # q, k and v may be one argument.
     places = {"k": 0, "v": 0} | {role: place for place, role in enumerate(arrays)}
     result = Argument(exact.shape, "float32")
-    name, y = launched(GroupCall("group", spec, arguments, places, result), arrays, target)
+    name, y = run_group(GroupCall("group", spec, arguments, places, result), arrays, target)
     assert name == "attention"
     # A few roundings of the largest score, which the exponential passes on.
     np.testing.assert_allclose(y, exact, rtol=2e-5, atol=4e-6)

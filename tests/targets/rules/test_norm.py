@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.targets.rules.lowering import launched
+from tests.targets.rules.lowering import run_group
 from tilewright.ops import NormSpec, Step
 from tilewright.targets.catalog import CATALOG
 from tilewright.targets.rules.rule import Argument, GroupCall
@@ -43,7 +43,7 @@ def _check(spec: NormSpec, weights: int, target=None) -> None:
     arguments = tuple(Argument(a.shape, "float32") for a in arrays.values())
     places = {role: place for place, role in enumerate(arrays)}
     call = GroupCall("group", spec, arguments, places, Argument(spec.x, "float32"))
-    name, y = launched(call, arrays, *(() if target is None else (target,)))
+    name, y = run_group(call, arrays, *(() if target is None else (target,)))
     exact = _exact(spec, arrays)
     assert name == "norm"
     np.testing.assert_allclose(y, exact, rtol=0, atol=3e-6 * max(1, np.abs(exact).max()))
@@ -99,5 +99,5 @@ def test_variance_beside_a_large_mean():
     call = GroupCall(
         "group", spec, (Argument(x.shape, "float32"),), {"x": 0}, Argument(x.shape, "float32")
     )
-    _, y = launched(call, {"x": x})
+    _, y = run_group(call, {"x": x})
     np.testing.assert_allclose(y, _exact(spec, {"x": x}), rtol=0, atol=2e-3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tilewright.targets.rules import attention, composite, conv, gemm, norm, softmax
+from tilewright.targets.rules import attention, composite, conv, gemm, norm, softmax, winograd
 from tilewright.targets.rules.rule import GroupCall, Lowered, Rule
 from tilewright.targets.target import Target
 
@@ -10,6 +10,7 @@ RULES: tuple[Rule, ...] = (
     composite.EXCITATION,
     composite.CHAIN,
     composite.CONCAT,
+    winograd.WINOGRAD,  # before conv, which takes every convolution that this one takes
     conv.CONV,
     gemm.LINEAR,
     gemm.MLP,

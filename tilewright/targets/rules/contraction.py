@@ -25,7 +25,16 @@ from tilewright.targets.rules.register_tile import (
     most_rows,
     tile,
 )
-from tilewright.targets.rules.tir import Flat, Index, bind, branch, loop
+from tilewright.targets.rules.tir import (
+    FEWEST_PRODUCTS,
+    Flat,
+    Index,
+    bind,
+    branch,
+    index,
+    loop,
+    worth_threads,
+)
 from tilewright.targets.target import Target
 
 # Enough pieces that two to sixteen threads get nearly equal shares.
@@ -49,9 +58,9 @@ class Blocking:
 class Product:
     """What is computed: out[m, n] = sum a[row(m) + ...] * b[..., n], for m < `m`, n < `n`.
 
-    `row(m)` is where row m of a begins. `b` is
-    packed: [panel][k][columns of a panel], panels as wide as the tile, the last one padded to
-    whole vectors; or, with `b_row`, plain rows of that length from `b_base` on.
+    `row(m)` is where row m of a begins. `b` begins at `b_base` and is packed:
+    [panel][k][columns of a panel], panels as wide as the tile, the last one padded to whole
+    vectors; or, with `b_row`, it has plain rows of that length.
     """
 
     m: Index
@@ -90,8 +99,47 @@ def default_blocking(m: Index, n: int, k: Index, target: Target) -> Blocking:
     return Blocking(most, vectors, -(-tiles // blocks), -(-panels // stretches))
 
 
-def contraction(product: Product, blocking: Blocking, store: Store, target: Target) -> Stmt:
+def undivided(m: int, n: int, k: int, target: Target) -> Blocking:
+    """Knobs of a product that is one piece."""
+    shape = default_blocking(m, n, k, target)
+    panels = -(-n // (shape.vectors * lanes_of(target)))
+    return Blocking(shape.rows, shape.vectors, -(-m // shape.rows), panels)
+
+
+def contraction(
+    product: Product, blocking: Blocking, store: Store, target: Target, *, parallel: bool = True
+) -> Stmt:
     """The whole loop nest; `store(row, column, lanes, value)` puts results in their place."""
+    count, piece = _pieces(product, blocking, store, target)
+    work = product.m * product.n * product.reduction.runs * product.reduction.length
+    parallel = parallel and worth_threads(work, FEWEST_PRODUCTS)
+    return loop(count, piece, "piece", parallel=parallel)
+
+
+def contractions(
+    count: int,
+    nest: Callable[[tirx.Expr], tuple[Product, Store]],
+    blocking: Blocking,
+    target: Target,
+) -> Stmt:
+    """`count` products of the same sizes; `nest(i)` is number i and where its results go."""
+    first, store = nest(index(0))
+    each, _ = _pieces(first, blocking, store, target)
+
+    def piece(p: tirx.Expr) -> Stmt:
+        def of(i: tirx.Expr) -> Stmt:
+            product, store = nest(i)
+            return _pieces(product, blocking, store, target)[1](tirx.floormod(p, each))
+
+        return bind(tirx.floordiv(p, each), "number", of)
+
+    return loop(count * each, piece, "piece", parallel=True)
+
+
+def _pieces(
+    product: Product, blocking: Blocking, store: Store, target: Target
+) -> tuple[Index, Callable[[tirx.Expr], Stmt]]:
+    """How many pieces there are, and each by its number."""
     lanes = lanes_of(target)
     wide = blocking.vectors * lanes
     full, rest = divmod(product.n, wide)
@@ -139,7 +187,7 @@ def contraction(product: Product, blocking: Blocking, store: Store, target: Targ
             ),
         )
 
-    return loop(blocks * stretches, piece, "piece", parallel=True)
+    return blocks * stretches, piece
 
 
 def _panel(
@@ -149,7 +197,7 @@ def _panel(
         return Panel(product.b, product.b_base + panel * wide, product.b_row, width, packed=False)
     stride = -(-width // lanes) * lanes
     # All panels before this one are full.
-    return Panel(product.b, panel * (depth * wide), stride, width, packed=True)
+    return Panel(product.b, product.b_base + panel * (depth * wide), stride, width, packed=True)
 
 
 def _tiles(m: Index, most: int) -> Index:

@@ -14,14 +14,25 @@ from tvm import tirx
 from tvm.tirx import Stmt
 
 from tilewright.ops import ConvSpec, Step
-from tilewright.targets.rules import depthwise, pool
+from tilewright.targets.rules import conv_grouped, depthwise, pool
 from tilewright.targets.rules.contraction import Product, contraction, default_blocking
 from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands, operands_of
 from tilewright.targets.rules.geometry import Geometry
 from tilewright.targets.rules.packing import pack_columns
 from tilewright.targets.rules.register_tile import Reduction, lanes_of
 from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Rule
-from tilewright.targets.rules.tir import Index, Kernel, branch, copy, fill, index, loop, seq
+from tilewright.targets.rules.tir import (
+    FEWEST_ELEMENTS,
+    Index,
+    Kernel,
+    branch,
+    copy,
+    fill,
+    index,
+    loop,
+    seq,
+    worth_threads,
+)
 from tilewright.targets.target import Target
 
 
@@ -50,7 +61,8 @@ def padded(name: str, x: Given | int, g: Geometry, target: Target) -> Launch:
         inside = tirx.all(h >= 0, h < height)
         return branch(inside, inner, fill(out, at, whole, lanes))
 
-    body = loop(g.batch * tall, line, "line", parallel=True)
+    many = worth_threads(g.batch * tall * whole, FEWEST_ELEMENTS)
+    body = loop(g.batch * tall, line, "line", parallel=many)
     return Launch(kernel.finish(body), (x,), (g.batch, *g.padded, g.channels), "float32")
 
 
@@ -64,9 +76,9 @@ def product(
     target: Target,
 ) -> Launch:
     """The convolution of an x that needs no padding, as a product over its windows."""
-    (kh, kw), (dh, dw), (sh, sw) = g.kernel, g.dilation, g.strides
-    c, n, (tall, wide), (oh, ow) = g.channels, g.out_channels, g.padded, g.out
-    m, depth = g.batch * oh * ow, kh * kw * c
+    (kh, kw), (dh, dw), wide = g.kernel, g.dilation, g.padded[1]
+    c, n, m = g.channels, g.out_channels, g.positions
+    depth = kh * kw * c
     lanes = lanes_of(target)
     blocking = default_blocking(m, n, depth, target)
     columns = w.reshape(n, c, kh, kw).transpose(2, 3, 1, 0).reshape(depth, n)
@@ -77,13 +89,6 @@ def product(
     operands, inputs = epilogue_operands(kernel, arrays, n, g.y_last, lanes)
     out = kernel.param(g.y_last, "float32", "y")
     epilogue = Epilogue(steps, operands)
-
-    def row(r: tirx.Expr) -> Index:
-        if g.kernel == (1, 1) and g.strides == (1, 1):
-            return r * c
-        image, at = tirx.floordiv(r, oh * ow), tirx.floormod(r, oh * ow)
-        line, column = tirx.floordiv(at, ow), tirx.floormod(at, ow)
-        return ((image * tall + line * sh) * wide + column * sw) * c
 
     if dw == 1:
         reduction = Reduction(kh, kw * c, lambda j: j * (dh * wide * c))
@@ -98,7 +103,7 @@ def product(
         place = index(r) * n + column
         return out.store(place, epilogue(value, place, column, width), width)
 
-    nest = contraction(Product(m, n, values, row, reduction, weights), blocking, store, target)
+    nest = contraction(Product(m, n, values, g.window, reduction, weights), blocking, store, target)
     return Launch(kernel.finish(nest), (x, packed, *inputs), g.y_last, "float32")
 
 
@@ -113,23 +118,34 @@ def convolution(
 ) -> tuple[Launch, ...]:
     """Everything of `spec`: padding, product, pool. `first` is the number of the first launch."""
     g = Geometry(spec)
-    steps = tuple(step for step in spec.epilogue if step.name != "max_pool")
-    pools = [step for step in spec.epilogue if step.name == "max_pool"]
+    steps, pools = split(spec.epilogue)
     launches: list[Launch] = []
 
     def add(launch: Launch) -> int:
         launches.append(launch)
         return first + len(launches) - 1
 
-    if spec.depthwise:
+    if spec.depthwise and g.out_channels == g.channels:
         y = add(depthwise.launch(names.next(), x, g, w, steps, arrays, target))
     else:
         if g.pads:
             x = add(padded(names.next("pad"), x, g, target))
-        y = add(product(names.next(), x, g, w, steps, arrays, target))
-    for step in pools:
-        add(pool.max_launch(names.next("pool"), y, g.y_last, step, target))
-    return tuple(launches)
+        nest = product if spec.groups == 1 else conv_grouped.product
+        y = add(nest(names.next(), x, g, w, steps, arrays, target))
+    return (*launches, *pooled(names, y, g, pools, target))
+
+
+def split(steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """The steps that are done in the store, and the pools after them."""
+    pools = tuple(step for step in steps if step.name == "max_pool")
+    return tuple(step for step in steps if step not in pools), pools
+
+
+def pooled(
+    names: Names, y: int, g: Geometry, pools: tuple[Step, ...], target: Target
+) -> tuple[Launch, ...]:
+    """The pools over the convolution's result, which launch `y` makes."""
+    return tuple(pool.max_launch(names.next("pool"), y, g.y_last, step, target) for step in pools)
 
 
 def refuses(spec: ConvSpec) -> str | None:
@@ -142,11 +158,9 @@ def refuses(spec: ConvSpec) -> str | None:
         return f"it has {len(spec.x) - 2} spatial axes"
     if not all(isinstance(size, int) for size in spec.x):
         return "its sizes are open"
-    if spec.groups != 1 and not spec.depthwise:
-        return f"it has {spec.groups} groups"
     if len(spec.x) == 3 and any(step.name == "max_pool" for step in spec.epilogue):
         return "it is one-dimensional and pools"
-    return Epilogue.refuses([step for step in spec.epilogue if step.name != "max_pool"])
+    return Epilogue.refuses(split(spec.epilogue)[0])
 
 
 def _refuses(call: GroupCall, target: Target) -> str | None:
@@ -155,13 +169,15 @@ def _refuses(call: GroupCall, target: Target) -> str | None:
 
 def _lower(call: GroupCall, target: Target) -> Lowered:
     spec: ConvSpec = call.spec
-    arrays = operands_of(spec.epilogue, call)
-    arrays = tuple(Given(a.role, channels_last=True) if isinstance(a, Given) else a for a in arrays)
-    x = Given("x", channels_last=True)
-    names = Names(call.name)
-    return Lowered(
-        convolution(names, spec, x, call.get("w").array, arrays, target), channels_last=True
-    )
+    x, w, names = Given("x", channels_last=True), call.get("w").array, Names(call.name)
+    launches = convolution(names, spec, x, w, operands(call), target)
+    return Lowered(launches, channels_last=True)
+
+
+def operands(call: GroupCall) -> tuple[np.ndarray | Given, ...]:
+    """The operands of the steps, channels last."""
+    found = operands_of(call.spec.epilogue, call)
+    return tuple(Given(a.role, channels_last=True) if isinstance(a, Given) else a for a in found)
 
 
 CONV = Rule("conv", ConvSpec, _refuses, _lower)

@@ -15,6 +15,7 @@ from tilewright.ops.spec import Shape
 from tilewright.targets.rules.contraction import Product, contraction, default_blocking
 from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands, operands_of
 from tilewright.targets.rules.packing import pack_columns
+from tilewright.targets.rules.pool import mean_launch
 from tilewright.targets.rules.register_tile import Reduction, lanes_of
 from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Rule
 from tilewright.targets.rules.tir import Index, Kernel, index
@@ -65,6 +66,8 @@ def _refuses_linear(call: GroupCall, target: Target) -> str | None:
     spec: GemmSpec = call.spec
     if not spec.constant_weights or len(spec.w) != 2:
         return "the weights are computed at run time, or have a batch"
+    if spec.pooled and not all(isinstance(size, int) for size in spec.x):
+        return "it pools over open sizes"
     return _refuses(call, spec.epilogue)
 
 
@@ -79,8 +82,6 @@ def _lower_linear(call: GroupCall, target: Target) -> Lowered:
     operands = operands_of(spec.epilogue, call)
     w = call.get("w").array
     if spec.pooled:
-        from tilewright.targets.rules.pool import mean_launch
-
         mean = mean_launch(f"{call.name}_mean", spec.x, target)
         head = linear(call.name, 0, spec.x[:2], w, spec.epilogue, operands, target)
         return Lowered((mean, head))

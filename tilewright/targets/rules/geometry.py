@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from tvm import tirx
 
 from tilewright.ops import ConvSpec
+from tilewright.targets.rules.tir import Index
 
 
 class Geometry:
@@ -37,6 +39,20 @@ class Geometry:
         self.x_last = (self.batch, *spec.x[2:], self.channels)
         self.x_padded = (self.batch, *self.padded, self.channels) if self.pads else self.x_last
         self.y_last = (self.batch, *positions, self.out_channels)
+
+    @property
+    def positions(self) -> int:
+        """Outputs of one channel."""
+        return self.batch * self.out[0] * self.out[1]
+
+    def window(self, position: Index) -> Index:
+        """Where the window of an output begins in an x that needs no padding."""
+        if self.kernel == (1, 1) and self.strides == (1, 1):
+            return position * self.channels
+        (oh, ow), (sh, sw), (tall, wide) = self.out, self.strides, self.padded
+        image, at = tirx.floordiv(position, oh * ow), tirx.floormod(position, oh * ow)
+        line, column = tirx.floordiv(at, ow), tirx.floormod(at, ow)
+        return ((image * tall + line * sh) * wide + column * sw) * self.channels
 
     @property
     def pads(self) -> bool:

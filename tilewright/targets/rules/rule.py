@@ -24,13 +24,17 @@ class Argument:
 
 @dataclass(frozen=True)
 class GroupCall:
-    """A group to lower: its spec, its arguments in order, which of them each name stands for."""
+    """A group to lower: its spec, its arguments in order, which of them each name stands for.
+
+    `exact`: only with algorithms that err as little as a plain sum does.
+    """
 
     name: str
     spec: Spec
     arguments: tuple[Argument, ...]
     roles: Mapping[str, int]
     result: Argument
+    exact: bool = True
 
     def get(self, role: str) -> Argument | None:
         """The argument of that name; None when the group has none."""

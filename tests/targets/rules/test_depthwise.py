@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.targets.rules.convolutions import STEPS, check, conv_specs, floats
+from tests.targets.rules.lowering import run
+from tilewright.ops import ConvSpec, Step
+from tilewright.targets.rules.depthwise import Stretch, stretches
+
+
+@settings(max_examples=20, deadline=None)
+@given(spec=conv_specs(depthwise=True), seed=st.integers(0, 9))
+def test_any_depthwise_convolution(spec, seed):
+    check(spec, seed, STEPS)
+
+
+def test_a_nan_goes_through():
+    x, w = floats(0, (1, 9, 8, 8), (9, 1, 3, 3))
+    x[0, 4, 3, 3] = np.nan
+    spec = ConvSpec(
+        "float32", x.shape, w.shape, (1, 1), (1,) * 4, (1, 1), 9, epilogue=(Step("relu"),)
+    )
+    _, y = run(spec, x.shape, x=x, w=w)
+    assert np.isnan(y[0, 4, 2:5, 2:5]).all() and np.isnan(y).sum() == 9
+
+
+def test_stretches_of_an_axis():
+    # Five inputs, three taps, one zero before: the first output misses tap 0, the last tap 2.
+    assert stretches(5, 5, 3, 1, 1, 1) == [
+        Stretch(0, 1, 1, 3),
+        Stretch(1, 4, 0, 3),
+        Stretch(4, 5, 0, 2),
+    ]
+
+
+@given(
+    size=st.integers(1, 12),
+    kernel=st.integers(1, 5),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 3),
+    begin=st.integers(0, 4),
+    out=st.integers(1, 12),
+)
+def test_stretches_name_the_taps_inside(size, kernel, stride, dilation, begin, out):
+    found = stretches(size, out, kernel, stride, dilation, begin)
+    assert [s.start for s in found] == [0, *(s.stop for s in found[:-1])] and found[-1].stop == out
+    for stretch in found:
+        for at in range(stretch.start, stretch.stop):
+            inside = [k for k in range(kernel) if 0 <= at * stride - begin + k * dilation < size]
+            assert inside == list(range(stretch.first, stretch.last))

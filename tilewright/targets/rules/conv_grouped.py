@@ -1,0 +1,96 @@
+"""Convolutions in groups, channels last: a small product for each group.
+
+    for a block of outputs: for each group:
+        out[position, the group's n] = sum over kh, kw, the group's c of x[window, c] * w[c, n]
+
+Blocks of outputs come first: a cache line of x holds channels of several groups. A depthwise
+convolution with several filters per channel is one whose groups have one channel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import tirx
+from tvm.tirx import Stmt
+
+from tilewright.ops import Step
+from tilewright.targets.rules.contraction import (
+    FEWEST_ROWS,
+    FLOAT_BYTES,
+    PIECES,
+    Product,
+    contraction,
+    undivided,
+)
+from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands
+from tilewright.targets.rules.geometry import Geometry
+from tilewright.targets.rules.packing import pack_columns
+from tilewright.targets.rules.register_tile import Reduction, lanes_of
+from tilewright.targets.rules.rule import Given, Launch
+from tilewright.targets.rules.tir import Index, Kernel, bind, index, loop
+from tilewright.targets.target import Target
+
+
+def block_rows(g: Geometry, target: Target) -> int:
+    """Outputs of a block: their windows stay in half of L2 for all groups."""
+    in_cache = target.l2_bytes // 2 // (FLOAT_BYTES * g.channels * g.kernel[0])
+    share = -(-g.positions // PIECES)
+    return min(g.positions, max(FEWEST_ROWS, min(in_cache, share)))
+
+
+def product(
+    name: str,
+    x: Given | int,
+    g: Geometry,
+    w: np.ndarray,
+    steps: tuple[Step, ...],
+    arrays: tuple[np.ndarray | Given | int, ...],
+    target: Target,
+) -> Launch:
+    """The convolution of an x that needs no padding; `w` is [n, c of a group, *kernel]."""
+    (kh, kw), (dh, dw), wide = g.kernel, g.dilation, g.padded[1]
+    c, n = g.group_channels, g.out_channels // g.groups
+    rows, depth, lanes = block_rows(g, target), kh * kw * c, lanes_of(target)
+    blocking = undivided(rows, n, depth, target)
+    columns = w.reshape(g.groups, n, c, kh, kw).transpose(0, 3, 4, 2, 1)
+    columns = columns.reshape(g.groups, depth, n)
+    packed = np.stack([pack_columns(b, blocking.vectors * lanes, lanes) for b in columns])
+    kernel = Kernel(name)
+    values = kernel.param(g.x_padded, "float32", "x")
+    weights = kernel.param(packed.shape, "float32", "w")
+    operands, inputs = epilogue_operands(kernel, arrays, g.out_channels, g.y_last, lanes)
+    out = kernel.param(g.y_last, "float32", "y")
+    epilogue = Epilogue(steps, operands)
+
+    def tap(j: tirx.Expr) -> Index:
+        return (tirx.floordiv(j, kw) * (dh * wide) + tirx.floormod(j, kw) * dw) * g.channels
+
+    def block(first: tirx.Expr) -> Stmt:
+        def group(i: tirx.Expr) -> Stmt:
+            nest = Product(
+                m=rows,
+                n=n,
+                a=values,
+                row=lambda r: g.window(first + r) + i * c,
+                reduction=Reduction(kh * kw, c, tap),
+                b=weights,
+                b_base=i * packed.shape[1],
+            )
+
+            def store(r: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
+                channel = i * n + column
+                place = (first + index(r)) * g.out_channels + channel
+                return out.store(place, epilogue(value, place, channel, width), width)
+
+            return contraction(nest, blocking, store, target, parallel=False)
+
+        return loop(g.groups, group, "group")
+
+    # The last block begins early enough to be whole: what two blocks compute is the same.
+    body = loop(
+        -(-g.positions // rows),
+        lambda b: bind(tirx.min(b * rows, g.positions - rows), "first", block),
+        "block",
+        parallel=True,
+    )
+    return Launch(kernel.finish(body), (x, packed, *inputs), g.y_last, "float32")

@@ -1,0 +1,289 @@
+"""3x3 convolutions by Winograd's algorithm, channels last: 2.25 to 4 times fewer multiplications.
+
+    V[i, tile, :] = BT d B          the input, tile by tile, one matrix for each of edge^2 products
+    M[i, tile, :] = V[i] @ U[i]     U = G w GT, transformed at compile time
+    out           = AT M A          then the steps of the store
+
+Outputs are cut into tiles of size x size; a tile reads edge x edge inputs, edge = size + 2, which
+overlap those of its neighbours. x is read as it lies: what a tile reads beyond it is 0 and is left
+out of the sums. Tiles at the bottom and the right may reach over the end of the result.
+
+Where there are many tiles, one kernel does all three for blocks of them, and a block's V and M stay
+in L2. Else each is a kernel of its own, and the matrices are the pieces that run in parallel.
+
+Source: Lavin and Gray 2016, arXiv:1509.09308. The error is larger than a plain sum's
+(winograd_matrices.py, docs/verification.md), which is why the rule refuses exact compilations.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import tirx
+from tvm.tirx import Stmt
+
+from tilewright.ops import ConvSpec, Step
+from tilewright.targets.rules import conv
+from tilewright.targets.rules.contraction import (
+    FLOAT_BYTES,
+    PIECES,
+    Blocking,
+    Product,
+    Store,
+    contraction,
+    contractions,
+    undivided,
+)
+from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands
+from tilewright.targets.rules.estimate import product_cycles, stream_cycles
+from tilewright.targets.rules.geometry import Geometry
+from tilewright.targets.rules.packing import pack_columns
+from tilewright.targets.rules.register_tile import Reduction, lanes_of, most_rows
+from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Rule
+from tilewright.targets.rules.tir import (
+    Flat,
+    Index,
+    Kernel,
+    bind,
+    index,
+    loop,
+    pieces,
+    seq,
+    workspace,
+)
+from tilewright.targets.rules.winograd_matrices import POINTS, TAPS, transformed_weights
+from tilewright.targets.rules.winograd_tiles import Tiling, spread, store_tile, transform_tile
+from tilewright.targets.target import Target
+
+# Register tiles of a block: with fewer the weights, read once a block, are read too often.
+FEWEST, MOST = 2, 4
+# Panels of results that a block computes before it transforms them: M takes as much of L2 as V.
+STRIP = 4
+# For one vector of V or M: it is loaded and stored twice, and a few multiply-adds go into it.
+TRANSFORM_CYCLES = 4
+
+
+def input_transform(name: str, x: Given | int, tiling: Tiling, target: Target) -> Launch:
+    """V from x."""
+    kernel = Kernel(name)
+    values = kernel.param(tiling.g.x_last, "float32", "x")
+    shape = (tiling.matrices, spread(tiling.tiles * tiling.g.channels))
+    out = kernel.param(shape, "float32", "v")
+    body = loop(
+        tiling.tiles,
+        lambda tile: transform_tile(tiling, values, out, tile, tile, shape[1], target),
+        "tile",
+        parallel=True,
+    )
+    return Launch(kernel.finish(body), (x,), shape, "float32")
+
+
+def products(name: str, v: int, w: np.ndarray, tiling: Tiling, target: Target) -> Launch:
+    """M from V and the weights, [n, c, 3, 3]."""
+    n, depth = tiling.g.out_channels, tiling.g.channels
+    # One matrix is a piece: there are enough of them.
+    blocking = undivided(tiling.tiles, n, depth, target)
+    packed = _packed(w, tiling, blocking, target)
+    kernel = Kernel(name)
+    v_stride, m_stride = spread(tiling.tiles * depth), spread(tiling.tiles * n)
+    values = kernel.param((tiling.matrices, v_stride), "float32", "v")
+    weights = kernel.param(packed.shape, "float32", "u")
+    out = kernel.param((tiling.matrices, m_stride), "float32", "m")
+
+    def nest(i: tirx.Expr) -> tuple[Product, Store]:
+        product = Product(
+            m=tiling.tiles,
+            n=n,
+            a=values,
+            row=lambda r: i * v_stride + r * depth,
+            reduction=Reduction(1, depth),
+            b=weights,
+            b_base=i * packed.shape[1],
+        )
+
+        def store(row: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
+            return out.store(i * m_stride + index(row) * n + column, value, width)
+
+        return product, store
+
+    body = contractions(tiling.matrices, nest, blocking, target)
+    return Launch(kernel.finish(body), (v, packed), (tiling.matrices, m_stride), "float32")
+
+
+def _packed(w: np.ndarray, tiling: Tiling, blocking: Blocking, target: Target) -> np.ndarray:
+    """U as [matrices][panels]."""
+    lanes = lanes_of(target)
+    matrices = transformed_weights(w, tiling.transforms)
+    return np.stack([pack_columns(u, blocking.vectors * lanes, lanes) for u in matrices])
+
+
+def output_transform(
+    name: str,
+    m: int,
+    tiling: Tiling,
+    steps: tuple[Step, ...],
+    arrays: tuple[np.ndarray | Given | int, ...],
+    target: Target,
+) -> Launch:
+    """The result from M."""
+    g = tiling.g
+    kernel = Kernel(name)
+    shape = (tiling.matrices, spread(tiling.tiles * g.out_channels))
+    values = kernel.param(shape, "float32", "m")
+    operands, inputs = epilogue_operands(kernel, arrays, g.out_channels, g.y_last, lanes_of(target))
+    out = kernel.param(g.y_last, "float32", "y")
+    epilogue = Epilogue(steps, operands)
+
+    def one(tile: Index) -> Stmt:
+        base, n = tile * g.out_channels, g.out_channels
+        return store_tile(tiling, values, tile, base, shape[1], 0, n, out, epilogue, target)
+
+    body = loop(tiling.tiles, one, "tile", parallel=True)
+    return Launch(kernel.finish(body), (m, *inputs), g.y_last, "float32")
+
+
+def blocked(
+    name: str,
+    x: Given | int,
+    w: np.ndarray,
+    tiling: Tiling,
+    rows: int,
+    steps: tuple[Step, ...],
+    arrays: tuple[np.ndarray | Given | int, ...],
+    target: Target,
+) -> Launch:
+    """The whole convolution, in blocks of `rows` tiles."""
+    g, depth, n = tiling.g, tiling.g.channels, tiling.g.out_channels
+    blocking = undivided(rows, n, depth, target)
+    packed = _packed(w, tiling, blocking, target)
+    kernel = Kernel(name)
+    values = kernel.param(g.x_last, "float32", "x")
+    weights = kernel.param(packed.shape, "float32", "u")
+    operands, inputs = epilogue_operands(kernel, arrays, n, g.y_last, lanes_of(target))
+    out = kernel.param(g.y_last, "float32", "y")
+    epilogue = Epilogue(steps, operands)
+    strip = STRIP * blocking.vectors * lanes_of(target)
+    v_stride = spread(rows * depth)
+
+    def block(first: tirx.Expr) -> Stmt:
+        v, made = workspace(tiling.matrices * v_stride, "float32", "v")
+
+        def row(t: Index) -> Stmt:
+            return transform_tile(tiling, values, v, first + t, t, v_stride, target)
+
+        whole, rest = divmod(n, strip)
+        parts = [made, loop(rows, row, "row")]
+        if whole:
+            parts.append(loop(whole, lambda s: columns(first, v, s * strip, strip), "strip"))
+        if rest:
+            parts.append(columns(first, v, index(whole * strip), rest))
+        return seq(parts)
+
+    def columns(first: tirx.Expr, v: Flat, start: tirx.Expr, wide: int) -> Stmt:
+        """The results of a block in columns `start` ... of n."""
+        m_stride = spread(rows * wide)
+        m, made = workspace(tiling.matrices * m_stride, "float32", "m")
+
+        def matrix(i: tirx.Expr) -> Stmt:
+            product = Product(
+                m=rows,
+                n=wide,
+                a=v,
+                row=lambda r: i * v_stride + r * depth,
+                reduction=Reduction(1, depth),
+                b=weights,
+                b_base=i * packed.shape[1] + start * depth,
+            )
+
+            def store(row: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
+                return m.store(i * m_stride + index(row) * wide + column, value, width)
+
+            return contraction(product, blocking, store, target, parallel=False)
+
+        def row(t: Index) -> Stmt:
+            return store_tile(
+                tiling, m, first + t, t * wide, m_stride, start, wide, out, epilogue, target
+            )
+
+        return seq([made, loop(tiling.matrices, matrix, "matrix"), loop(rows, row, "row")])
+
+    # The last block begins early enough to be whole: what two blocks compute is the same.
+    body = loop(
+        -(-tiling.tiles // rows),
+        lambda b: bind(tirx.min(b * rows, tiling.tiles - rows), "first", block),
+        "block",
+        parallel=True,
+    )
+    return Launch(kernel.finish(body), (x, packed, *inputs), g.y_last, "float32")
+
+
+def block_rows(tiling: Tiling, target: Target) -> int | None:
+    """Tiles of a block; None where blocks would be too few or too small."""
+    most = most_rows(target, 2)
+    in_cache = target.l2_bytes // 2 // (FLOAT_BYTES * tiling.matrices * tiling.g.channels)
+    rows = min(in_cache, MOST * most, tiling.tiles // PIECES) // most * most
+    return rows if rows >= FEWEST * most else None
+
+
+def winograd(
+    names: Names,
+    x: Given | int,
+    w: np.ndarray,
+    tiling: Tiling,
+    steps: tuple[Step, ...],
+    arrays: tuple[np.ndarray | Given | int, ...],
+    target: Target,
+) -> tuple[Launch, ...]:
+    """The convolution, as the first launches of a group."""
+    if rows := block_rows(tiling, target):
+        return (blocked(names.next(), x, w, tiling, rows, steps, arrays, target),)
+    return (
+        input_transform(names.next("input"), x, tiling, target),
+        products(names.next("products"), 0, w, tiling, target),
+        output_transform(names.next(), 1, tiling, steps, arrays, target),
+    )
+
+
+def best_size(g: Geometry, target: Target) -> int | None:
+    """The tile size that takes the fewest cycles; None where the direct loop nest does."""
+    (oh, ow), c, n = g.out, g.channels, g.out_channels
+    direct = product_cycles(g.batch * oh * ow, n, TAPS * TAPS * c, target)
+    cycles: dict[int | None, float] = {None: direct}
+    for size in POINTS:
+        tiling = Tiling(g, size)
+        # V and M are written and read, in L2 where they fit.
+        numbers = tiling.matrices * tiling.tiles * (c + n)
+        near = block_rows(tiling, target) or FLOAT_BYTES * numbers <= target.l2_bytes
+        moved = 0 if near else 2 * numbers
+        vectors = sum(len(pieces(columns, lanes_of(target))) for columns in (c, n))
+        transform = TRANSFORM_CYCLES * tiling.matrices * tiling.tiles * vectors
+        each = product_cycles(tiling.tiles, n, c, target)
+        cycles[size] = tiling.matrices * each + transform + stream_cycles(moved, target)
+    return min(cycles, key=cycles.__getitem__)
+
+
+def _refuses(call: GroupCall, target: Target) -> str | None:
+    spec: ConvSpec = call.spec
+    if call.exact:
+        return "it errs more than a plain sum, and exact algorithms are asked for"
+    if reason := conv.refuses(spec):
+        return reason
+    plain = spec.w[2:] == (TAPS, TAPS) and spec.groups == 1
+    if not plain or {*spec.strides, *spec.dilation} != {1}:
+        return "it is no 3x3 convolution with strides, dilation and groups of 1"
+    if best_size(Geometry(spec), target) is None:
+        return "the direct loop nest takes less time"
+    return None
+
+
+def _lower(call: GroupCall, target: Target) -> Lowered:
+    spec: ConvSpec = call.spec
+    g, names = Geometry(spec), Names(call.name)
+    steps, pools = conv.split(spec.epilogue)
+    tiling = Tiling(g, best_size(g, target))
+    x, w = Given("x", channels_last=True), call.get("w").array
+    launches = winograd(names, x, w, tiling, steps, conv.operands(call), target)
+    launches += conv.pooled(names, len(launches) - 1, g, pools, target)
+    return Lowered(launches, channels_last=True)
+
+
+WINOGRAD = Rule("winograd", ConvSpec, _refuses, _lower)

@@ -1,0 +1,198 @@
+"""The tiles of a Winograd convolution: from x to V, and from M to the result.
+
+Each function writes the loop nest for one tile and all its channels, a vector of them at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm import tirx
+from tvm.tirx import Stmt
+
+from tilewright.targets.rules.depthwise import Stretch, stretches
+from tilewright.targets.rules.epilogue import Epilogue
+from tilewright.targets.rules.geometry import Geometry
+from tilewright.targets.rules.register_tile import lanes_of
+from tilewright.targets.rules.tir import (
+    Flat,
+    Index,
+    bind,
+    branch,
+    index,
+    local,
+    loop,
+    number,
+    pieces,
+    seq,
+)
+from tilewright.targets.rules.winograd_matrices import combine, transforms
+from tilewright.targets.target import Target
+
+LINE_FLOATS = 16
+
+
+def spread(length: int) -> int:
+    """Floats from one matrix of `length` numbers to the next.
+
+    An odd number of cache lines: otherwise all matrices, which are written side by side,
+    would fall into the same few sets of the cache.
+    """
+    lines = -(-length // LINE_FLOATS)
+    return (lines + 1 - lines % 2) * LINE_FLOATS
+
+
+class Tiling:
+    """How the outputs of a convolution are cut into tiles."""
+
+    def __init__(self, g: Geometry, size: int) -> None:
+        self.g, self.transforms = g, transforms(size)
+        self.size, self.edge = size, self.transforms.edge
+        self.matrices = self.edge**2
+        self.grid = tuple(-(-out // size) for out in g.out)
+        self.tiles = g.batch * self.grid[0] * self.grid[1]
+
+    def place(self, tile: Index, body: Callable[[Index, Index, Index], Stmt]) -> Stmt:
+        """`body` of image, row and column in the grid of tile number `tile`."""
+        down, across = self.grid
+        image, at = tirx.floordiv(tile, down * across), tirx.floormod(tile, down * across)
+        return bind(
+            tirx.floordiv(at, across),
+            "th",
+            lambda th: bind(tirx.floormod(at, across), "tw", lambda tw: body(image, th, tw)),
+        )
+
+
+def transform_tile(
+    tiling: Tiling, x: Flat, v: Flat, tile: Index, row: Index, stride: int, target: Target
+) -> Stmt:
+    """Row `row` of all matrices of V from what tile number `tile` reads."""
+    g, (down, across) = tiling.g, tiling.grid
+    axes = zip(g.size, (down, across), g.begins, strict=True)
+    lines, columns = (
+        stretches(size, count, tiling.edge, tiling.size, 1, begin) for size, count, begin in axes
+    )
+
+    def at(image: Index, th: Index, tw: Index) -> Stmt:
+        top, left = th * tiling.size - g.begins[0], tw * tiling.size - g.begins[1]
+        origin = ((image * g.size[0] + top) * g.size[1] + left) * g.channels
+
+        def patch(line: Stretch, column: Stretch) -> Stmt:
+            def vector(c: Index, n: int) -> Stmt:
+                place = row * g.channels + c
+                return _patch(tiling, x, origin + c, line, column, v, place, stride, n)
+
+            return _vectors(g.channels, lanes_of(target), vector)
+
+        return _by_stretch(th, lines, lambda a: _by_stretch(tw, columns, lambda b: patch(a, b)))
+
+    return tiling.place(tile, at)
+
+
+def _by_stretch(at: Index, found: list[Stretch], body: Callable[[Stretch], Stmt]) -> Stmt:
+    """`body` of the stretch that `at` is in."""
+    whole: Stmt | None = None
+    for stretch in reversed(found):
+        one = body(stretch)
+        whole = one if whole is None else branch(at < stretch.stop, one, whole)
+    return whole
+
+
+def _vectors(columns: int, lanes: int, body: Callable[[Index, int], Stmt]) -> Stmt:
+    """`body(start, lanes)` for vectors that cover `columns`."""
+    full, rest = divmod(columns, lanes)
+    steps = [loop(full, lambda i: body(i * lanes, lanes), "c")] if full else []
+    return seq([*steps, *(body(index(full * lanes + at), n) for at, n in pieces(rest, lanes))])
+
+
+def _patch(
+    tiling: Tiling,
+    x: Flat,
+    origin: Index,
+    line: Stretch,
+    column: Stretch,
+    v: Flat,
+    place: Index,
+    stride: int,
+    n: int,
+) -> Stmt:
+    """BT d B for one vector of channels; what is outside `line` and `column` is 0."""
+    edge, bt, g = tiling.edge, tiling.transforms.bt, tiling.g
+    half, made = local(edge * edge * n, "float32", "half")
+    steps = [made]
+    for j in range(column.first, column.last):
+        taps: list[tirx.Expr | None] = [None] * edge
+        for i in range(line.first, line.last):
+            taps[i] = x.load(origin + (i * g.size[1] + j) * g.channels, n)
+        before, rows = combine(bt, taps)
+        steps += before
+        steps += [half.store((i * edge + j) * n, _or_zero(row, n), n) for i, row in enumerate(rows)]
+    for i in range(edge):
+        taps = [None] * edge
+        for j in range(column.first, column.last):
+            taps[j] = half.load((i * edge + j) * n, n)
+        before, rows = combine(bt, taps)
+        steps += before
+        for j, row in enumerate(rows):
+            steps.append(v.store(place + (i * edge + j) * stride, _or_zero(row, n), n))
+    return seq(steps)
+
+
+def _or_zero(value: tirx.Expr | None, n: int) -> tirx.Expr:
+    return number(0.0, "float32", n) if value is None else value
+
+
+def store_tile(
+    tiling: Tiling,
+    m: Flat,
+    tile: Index,
+    base: Index,
+    stride: int,
+    first: Index,
+    columns: int,
+    out: Flat,
+    epilogue: Epilogue,
+    target: Target,
+) -> Stmt:
+    """AT M A of tile number `tile`, whose row begins at `base` in each matrix of `m`.
+
+    The row holds `columns` channels of the result, from channel `first` on.
+    """
+    g, size, edge, at = tiling.g, tiling.size, tiling.edge, tiling.transforms.at
+
+    def outputs(image: Index, th: Index, tw: Index) -> Stmt:
+        top, left = th * size, tw * size
+        place = ((image * g.out[0] + top) * g.out[1] + left) * g.out_channels + first
+        # The last tile of a line, or the last line, may have fewer outputs.
+        tall = size if g.out[0] % size == 0 else tirx.min(size, g.out[0] - top)
+        rest = g.out[1] % size
+
+        def wide(count: int) -> Stmt:
+            return _vectors(columns, lanes_of(target), lambda c, n: vector(c, n, count))
+
+        def vector(c: Index, n: int, count: int) -> Stmt:
+            half, made = local(size * edge * n, "float32", "half")
+            steps = [made]
+            for j in range(edge):
+                taps = [m.load(base + (i * edge + j) * stride + c, n) for i in range(edge)]
+                before, rows = combine(at, taps)
+                steps += before
+                steps += [half.store((i * edge + j) * n, row, n) for i, row in enumerate(rows)]
+
+            def line(i: Index) -> Stmt:
+                taps = [half.load((i * edge + j) * n, n) for j in range(edge)]
+                done, values = combine(at, taps)
+                for j in range(count):
+                    y = place + (i * g.out[1] + j) * g.out_channels + c
+                    done.append(out.store(y, epilogue(values[j], y, first + c, n), n))
+                return seq(done)
+
+            return seq([*steps, loop(tall, line, "line")])
+
+        if not rest:
+            return wide(size)
+        if g.out[1] < size:
+            return wide(rest)
+        return branch(tw < g.out[1] // size, wide(size), wide(rest))
+
+    return tiling.place(tile, outputs)
