@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tilewright.targets.rules import composite, conv, gemm, winograd
+from tilewright.targets.rules import composite, conv, conv_transposed, gemm, winograd
 from tilewright.targets.rules.rule import GroupCall, Lowered, Rule
 from tilewright.targets.target import Target
 
@@ -12,6 +12,7 @@ RULES: tuple[Rule, ...] = (
     composite.CONCAT,
     winograd.WINOGRAD,  # before conv, which takes every convolution that this one takes
     conv.CONV,
+    conv_transposed.CONV_TRANSPOSED,
     gemm.LINEAR,
     gemm.MLP,
 )
