@@ -7,6 +7,7 @@ import os
 import platform
 from datetime import datetime, timezone
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from tilewright.targets import host, resolve
 
 RESULTS = Path(__file__).resolve().parent / "results"
 _VERSIONED = ("tilewright", "apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime", "numpy")
+# Compared with where it is installed: `pip install --group bench`.
+_OPTIONAL = ("openvino",)
 
 
 def describe() -> dict[str, Any]:
@@ -25,8 +28,12 @@ def describe() -> dict[str, Any]:
         "threads_by_default": host.default_threads(),
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in _VERSIONED},
+        "versions": {name: version(name) for name in (*_VERSIONED, *_installed())},
     }
+
+
+def _installed() -> list[str]:
+    return [name for name in _OPTIONAL if find_spec(name) is not None]
 
 
 def write(name: str, data: dict[str, Any]) -> Path:

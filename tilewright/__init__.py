@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tilewright.api import analyze, bench, compile, load, verify
+    from tilewright.api import analyze, bench, compile, load, profile, verify
     from tilewright.compiler.artifact import Artifact
     from tilewright.compiler.runtime import Module
     from tilewright.errors import TilewrightError
@@ -37,6 +37,7 @@ __all__ = [
     "bench",
     "compile",
     "load",
+    "profile",
     "verify",
 ]
 
@@ -51,6 +52,7 @@ _HOME = {
     "bench": "tilewright.api",
     "compile": "tilewright.api",
     "load": "tilewright.api",
+    "profile": "tilewright.api",
     "verify": "tilewright.api",
 }
 

@@ -1,4 +1,4 @@
-"""The front door: compile, load, verify, bench. The command line calls these and prints."""
+"""The front door: compile, load, verify, bench, profile. The command line calls them and prints."""
 
 from __future__ import annotations
 
@@ -179,24 +179,65 @@ def bench(
     """
     subject = library_of(Path(subject))
     options = options or CompileOptions()
-    if is_artifact(subject):
-        refuse_compile_flags(subject, target, shapes, options)
-        library = subject
-    else:
-        check_runs_here(target, "a measurement runs the code")
-        built = compile(subject, target, shapes, options, check=False, progress=progress)
-        library, model = built.library, subject
+    built = _built(subject, target, shapes, options, progress)
     from tilewright.analysis.latency import measure
 
     return measure(
-        library,
-        model,
+        built.library if built else subject,
+        subject if built else model,
         threads=threads or options.threads or host.default_threads(),
         inputs=inputs,
         seed=options.seed,
         seconds=seconds,
         progress=progress,
     )
+
+
+def profile(
+    subject: str | Path,
+    *,
+    target: str | Target = "native",
+    shapes: Shapes | None = None,
+    options: CompileOptions | None = None,
+    inputs: Sequence[str] = (),
+    threads: int | None = None,
+    seconds: float = 3.0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Where the time of a run goes: each kernel of a model, an artifact or a bundle.
+
+    Returns JSON values, in seconds, bytes and operations: the whole run, and of each kernel its
+    time, share, operations and bytes per second, which of them limits it on this machine and how
+    near it comes to that limit, and its ONNX nodes (docs/profile.md).
+    """
+    subject = library_of(Path(subject))
+    options = options or CompileOptions()
+    built = _built(subject, target, shapes, options, progress)
+    from tilewright.analysis.profile import measure
+
+    return measure(
+        built.library if built else subject,
+        threads=threads or options.threads or host.default_threads(),
+        inputs=inputs,
+        seed=options.seed,
+        seconds=seconds,
+        progress=progress,
+    )
+
+
+def _built(
+    subject: Path,
+    target: str | Target,
+    shapes: Shapes | None,
+    options: CompileOptions,
+    progress: Progress | None,
+) -> Artifact | None:
+    """`subject` compiled in order to be measured; None where it is a library already."""
+    if is_artifact(subject):
+        refuse_compile_flags(subject, target, shapes, options)
+        return None
+    check_runs_here(target, "a measurement runs the code")
+    return compile(subject, target, shapes, options, check=False, progress=progress)
 
 
 def check_runs_here(target: str | Target, why: str) -> None:

@@ -58,5 +58,5 @@ def test_without_a_model_there_is_no_ratio(job):
 
 def test_given_inputs_fix_the_sizes(job, tmp_path):
     np.save(tmp_path / "x.npy", np.ones((33, 64), np.float32))
-    inputs = latency._inputs({**job, "inputs": [f"x={tmp_path / 'x.npy'}"]})
+    inputs = latency.job_inputs({**job, "inputs": [f"x={tmp_path / 'x.npy'}"]})
     assert inputs["x"].shape == (33, 64)

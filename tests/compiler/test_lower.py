@@ -5,7 +5,7 @@ from collections import Counter
 from tvm import relax
 
 from tests.compiling import compile_here
-from tests.net import Net
+from tests.net import Net, keeps_numbers
 
 
 def _calls(work) -> Counter:

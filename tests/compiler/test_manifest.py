@@ -49,13 +49,17 @@ def test_an_integer_input_says_what_it_indexes(tmp_path):
 
 
 def test_counts_the_kernels(made):
-    assert [row["name"] for row in made["kernels"]] == ["norm_0", "mlp_1"]
+    assert [row["name"] for row in made["kernels"]] == ["norm_0", "mlp_1_up", "mlp_11"]
     calls = [row["calls"] for row in made["kernels"]]
     assert calls == sorted(calls, reverse=True)
 
 
 def test_names_the_fusion_the_spec_and_the_nodes_of_each_kernel(made):
-    norm, mlp = made["kernels"]
+    norm, *both, mlp = made["kernels"]
+    # The two kernels of one group are of the same fusion, spec and nodes.
+    keys = ("fusion", "spec", "nodes", "rule")
+    assert [{key: row[key] for key in keys} for row in both] == [{key: mlp[key] for key in keys}]
+    assert norm["rule"] == "fallback" and mlp["rule"] == "mlp"
     assert (norm["fusion"], norm["spec"]["kind"]) == ("norm", "Norm")
     assert norm["spec"]["x"] == [1, "tokens", 32]
     ((*_, last),) = norm["nodes"]
@@ -70,8 +74,9 @@ def test_a_kernel_that_runs_twice_has_the_nodes_of_both_calls(tmp_path):
     once = net.Add(net.Relu(net.MatMul("x", net.weight(8, 8))), net.weight(4, 1))
     model = net.model(net.Relu(net.MatMul(once, net.weight(8, 8))))
     rows = {row["name"]: row for row in compile_here(model, tmp_path).manifest["kernels"]}
-    assert rows["linear_0"]["calls"] == 2
-    first, second = rows["linear_0"]["nodes"]
+    (linear,) = [row for row in rows.values() if row["fusion"] == "linear"]
+    assert linear["calls"] == 2 and linear["flops"] == 2 * 4 * 8 * 8 + 4 * 8
+    first, second = linear["nodes"]
     assert [name.split()[-1] for name in first] == ["(MatMul)", "(Relu)"] and first != second
     (own,) = [row for row in rows.values() if row["fusion"] != "linear"]
     assert (own["fusion"], own["spec"], own["nodes"]) == (None, None, [])

@@ -22,6 +22,7 @@ from tilewright.analysis.blocks import runs_of
 from tilewright.analysis.cost import Cost, is_operator, node_cost, silu_halves
 from tilewright.compiler.importer.graph import label
 from tilewright.compiler.importer.normalise.fold import Shape, infer_dtypes, infer_shapes
+from tilewright.compiler.manifest import group_of
 from tilewright.compiler.pipeline import Work
 from tilewright.passes.fusion import Group
 from tilewright.verification.inputs import sizes_to_try
@@ -65,7 +66,7 @@ def report(facts: _Facts, work: Work, values: list[str]) -> dict[str, Any]:
 
     `values` names the variables of `main` before fusion.
     """
-    called = set(work.kernels)
+    called = {group_of(work, kernel) for kernel in work.kernels}
     owner = _assign(facts, work, called, values)
     groups = [_group(group, owner[group.function], work, facts) for group in work.fusions.groups]
     fused = [g for g in groups if g["operators"] >= 2 and g["kernel"] in called]

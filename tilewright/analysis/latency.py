@@ -61,7 +61,7 @@ def start_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Load and call one engine in this fresh process: seconds, and peak memory in bytes."""
     step = f"start {job['engine']}"
     emit("start", step=step)
-    inputs = _inputs(job)
+    inputs = job_inputs(job)
     _import_engine(job["engine"])
     begin = time.perf_counter()
     call = _open(job, job["engine"])
@@ -79,7 +79,7 @@ def start_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
 def steady_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Both engines in turns; median and spread of each, and the ratio."""
     emit("start", step="measure")
-    inputs = _inputs(job)
+    inputs = job_inputs(job)
     names = [OURS, ORT] if job["model"] else [OURS]
     calls = {name: _open(job, name) for name in names}
     block = BLOCK_SECONDS if job["threads"] > 1 else 0.0
@@ -89,7 +89,7 @@ def steady_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     begin = time.perf_counter()
     while _goes_on(times, begin, job["seconds"]):
         for name in names:
-            times[name] += _block(calls[name], inputs, block)
+            times[name] += timed_block(calls[name], inputs, block)
     emit("done", step="measure", seconds=time.perf_counter() - begin, note=_counts(times))
     result: dict[str, Any] = {"engines": {name: _spread(times[name]) for name in names}}
     if job["model"]:
@@ -101,7 +101,7 @@ def _goes_on(times: dict[str, list[float]], begin: float, seconds: float) -> boo
     return time.perf_counter() - begin < seconds or min(len(t) for t in times.values()) < MIN_CALLS
 
 
-def _block(call: Callable, inputs: dict[str, np.ndarray], seconds: float) -> list[float]:
+def timed_block(call: Callable, inputs: dict[str, np.ndarray], seconds: float) -> list[float]:
     """Times of calls for `seconds`; one call when 0. In a block the first call is dropped."""
     times = []
     begin = time.perf_counter()
@@ -144,7 +144,8 @@ def _counts(times: dict[str, list[float]]) -> str:
     return ", ".join(f"{len(t)} calls of {name}" for name, t in times.items())
 
 
-def _inputs(job: dict[str, Any]) -> dict[str, np.ndarray]:
+def job_inputs(job: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Inputs of `job["library"]`: those given as `--input`, the others random."""
     from tilewright.compiler.sections import read_manifest
     from tilewright.verification.inputs import (
         bind_dimensions,

@@ -17,6 +17,7 @@ COMMANDS = {
     "run": "Run a compiled model.",
     "verify": "Compare a model, artifact or bundle with its reference.",
     "bench": "Measure latency beside ONNX Runtime's, in one run.",
+    "profile": "Show where the time of a run goes, kernel by kernel.",
     "inspect": "Show what is in a model or an artifact.",
     "targets": "List what can be compiled for, and what this machine is.",
     "doctor": "Check the installation; say how to mend what is missing.",

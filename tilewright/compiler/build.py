@@ -14,6 +14,7 @@ from tilewright.compiler import sections
 from tilewright.compiler.manifest import build_manifest
 from tilewright.errors import UnsupportedModel
 from tilewright.targets import toolchain
+from tilewright.targets.rules.registers import PIPELINE
 
 if TYPE_CHECKING:
     from tilewright.compiler.pipeline import Work
@@ -32,7 +33,9 @@ def called_kernels(main: relax.Function) -> list[str]:
 def generate_code(work: Work) -> str:
     """Compile every kernel with LLVM and `main` to VM bytecode."""
     try:
-        work.executable = relax.build(work.mod, work.tvm_target, relax_pipeline=None)
+        work.executable = relax.build(
+            work.mod, work.tvm_target, relax_pipeline=None, tir_pipeline=PIPELINE
+        )
     except tvm.error.InternalError as error:
         _refuse_open_shape(str(error), work)
         raise

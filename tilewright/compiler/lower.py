@@ -23,12 +23,14 @@ from tilewright.passes.relax_constants import array_of, constant, is_constant
 from tilewright.passes.shapes import shape_of
 from tilewright.targets import Target
 from tilewright.targets.rules.catalogue import lower
-from tilewright.targets.rules.rule import Argument, Given, GroupCall, Lowered
+from tilewright.targets.rules.rule import Argument, Given, GroupCall, Lowered, Rule
 
 # TVM's own fusion leaves a kernel with this pattern alone, and the fallback schedule one that
 # says it has been scheduled.
 OPAQUE = 8
 SCHEDULED = "tilewright.scheduled"
+# The group whose work a kernel does, and the rule that wrote it.
+GROUP, RULE = "tilewright.group", "tilewright.rule"
 
 
 def lower_groups(
@@ -50,11 +52,15 @@ class _Lowering:
         for group in groups:
             self._groups.setdefault(group.kernel, []).append(group)
         self._target, self._exact = target, exact
-        rest = {v: f for v, f in mod.functions_items() if v.name_hint != "main"}
+        # Groups come in one by one: a kernel takes the name of the group that it replaces.
+        ours = {"main", *self._groups}
+        rest = {v: f for v, f in mod.functions_items() if v.name_hint not in ours}
+        self._mod = mod
         self._builder = relax.BlockBuilder(tvm.IRModule(rest, mod.attrs))
         self._new: dict[relax.Var, relax.Expr] = {}
         self._last: dict[relax.Var, relax.Expr] = {}
-        self._kernels: dict[str, tuple[Lowered, list[relax.GlobalVar]]] = {}
+        self._kernels: dict[str, list[relax.GlobalVar]] = {}
+        self._kept: dict[str, relax.GlobalVar] = {}
         self.counts: Counter[str] = Counter()
         self.refusals: dict[str, dict[str, str]] = {}
 
@@ -169,21 +175,27 @@ class _Lowering:
         )
         found = lower(described, self._target)
         if isinstance(found, dict):
-            self.refusals[name] = found
+            if name not in self.refusals:
+                self.refusals[name] = found
+                self._kept[name] = self._builder.add_func(self._mod[name], name)
+            self._new[var] = self._builder.emit(
+                relax.Call(self._kept[name], [self._renewed(arg) for arg in call.args]), var.name
+            )
             return None
         rule, lowered = found
         self.counts[rule.name] += 1
-        result = self._launch(lowered, call, group, name)
+        result = self._launch(rule, lowered, call, group)
         if lowered.channels_last:
             return result
         self._new[var] = result
         return None
 
-    def _launch(self, lowered: Lowered, call: relax.Call, group: Group, name: str) -> relax.Expr:
+    def _launch(self, rule: Rule, lowered: Lowered, call: relax.Call, group: Group) -> relax.Expr:
         bb = self._builder
         made: list[relax.Expr] = []
         for number, launch in enumerate(lowered.launches):
-            kernel = self._kernel(name, number, launch.kernel)
+            final = number == len(lowered.launches) - 1
+            kernel = self._kernel(group.kernel, rule, number, launch.kernel, final)
             inputs = []
             for source in launch.inputs:
                 if isinstance(source, np.ndarray):
@@ -197,23 +209,27 @@ class _Lowering:
                     )
                 else:
                     inputs.append(made[source])
-            final = number == len(lowered.launches) - 1
             whole = final and not lowered.channels_last
             kind = call.ty if whole else _type(launch.shape, launch.dtype, call.args)
             made.append(bb.emit(relax.call_tir(kernel, inputs, kind)))
         return made[-1]
 
-    def _kernel(self, name: str, number: int, function: tvm.tirx.PrimFunc) -> relax.GlobalVar:
-        """The kernel in the module; calls of one group share it."""
+    def _kernel(
+        self, name: str, rule: Rule, number: int, function: tvm.tirx.PrimFunc, final: bool
+    ) -> relax.GlobalVar:
+        """The kernel in the module; calls of one group share it. The last has its name."""
         known = self._kernels.setdefault(name, [])
         if number == len(known):
-            function = function.with_attrs({"op_pattern": OPAQUE, SCHEDULED: True})
-            title = str(function.attrs["global_symbol"])
+            marks = {"op_pattern": OPAQUE, SCHEDULED: True, GROUP: name, RULE: rule.name}
+            function = function.with_attrs(marks)
+            title = name if final else str(function.attrs["global_symbol"])
             known.append(self._builder.add_func(function.without_attr("global_symbol"), title))
         return known[number]
 
 
 def _argument(expr: relax.Expr) -> Argument:
+    if not isinstance(expr.ty, relax.TensorType):
+        return Argument((), "")  # The sizes that no tensor of the group tells.
     array = array_of(expr) if is_constant(expr) else None
     return Argument(shape_of(expr) or (), str(expr.ty.dtype), array)
 

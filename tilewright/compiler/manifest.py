@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from tilewright.compiler import sections
 from tilewright.compiler.importer.input_values import integer_limits
 from tilewright.compiler.importer.model import check_dtype
+from tilewright.compiler.lower import GROUP, RULE
+from tilewright.compiler.operations import operations
 from tilewright.errors import UnsupportedModel
 
 if TYPE_CHECKING:
@@ -89,18 +91,31 @@ def build_manifest(work: Work) -> dict[str, Any]:
     }
 
 
+def group_of(work: Work, kernel: str) -> str:
+    """Name of the group whose work a kernel does; its own where there is none."""
+    return str(work.mod[kernel].attrs.get(GROUP, kernel))
+
+
 def kernel_calls(work: Work) -> list[dict[str, Any]]:
     """Every kernel with how often one run of `main` calls it, most called first.
 
-    Of a kernel of ours: the fusion, its spec, and the ONNX nodes behind each call.
+    Of a kernel of ours: the fusion, its spec, and the ONNX nodes behind each call; a group may
+    take several kernels. `rule` wrote its loop nest, and `flops` are its operations.
     """
-    rows = [
-        {"name": name, "calls": calls, "fusion": None, "spec": None, "nodes": []}
-        for name, calls in Counter(work.kernels).most_common()
-    ]
-    by_name = {row["name"]: row for row in rows}
-    for group in work.fusions.groups:
-        if row := by_name.get(group.kernel):
-            row.update(fusion=group.fusion, spec=group.spec.to_dict())
-            row["nodes"].append(group.nodes(work.origins))
+    rows = []
+    for name, calls in Counter(work.kernels).most_common():
+        function = work.mod[name]
+        group = group_of(work, name)
+        found = [other for other in work.fusions.groups if other.kernel == group]
+        rows.append(
+            {
+                "name": name,
+                "calls": calls,
+                "fusion": found[0].fusion if found else None,
+                "spec": found[0].spec.to_dict() if found else None,
+                "rule": str(function.attrs.get(RULE, "fallback")),
+                "flops": operations(function),
+                "nodes": [other.nodes(work.origins) for other in found],
+            }
+        )
     return rows

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from tilewright.ops import EmbeddingSpec
 from tilewright.passes.fusion import Decline, Fusion
-from tilewright.passes.norm import native_spec
+from tilewright.passes.norm import native_pattern, native_spec
 from tilewright.passes.pattern import Any, Constant, Either, Graph, Match, Op, Pattern, maybe
 from tilewright.passes.relax_constants import array_of, shortest
 from tilewright.passes.shapes import shape_of
@@ -31,7 +31,7 @@ def pattern() -> Pattern:
     rows = Either(both, first)
     placed = Op("relax.add", rows, Constant("position"))
     summed = Either(placed, both)
-    normed = Op("relax.nn.layer_norm", Either(placed, rows), name="norm")
+    normed = native_pattern("relax.nn.layer_norm", Either(placed, rows))
     scale = Constant("scale", single=True)
     return Either(normed, summed, maybe(lambda y: Op("relax.multiply", y, scale), first))
 

@@ -54,9 +54,15 @@ def _over_deviation(x: Pattern, square: Pattern) -> Pattern:
     return Either(Op("relax.multiply", x, inverse), Op("relax.divide", x, deviation))
 
 
+def native_pattern(op: str, x: Pattern) -> Pattern:
+    """A normalisation that is one operator, with the weights it always has."""
+    weights = ("gamma",) if op == "relax.nn.rms_norm" else ("gamma", "beta")
+    return Op(op, x, *map(Any, weights), name="norm")
+
+
 def _of(x: Pattern) -> Pattern:
     """A native normalisation, or one written out, with its weights."""
-    native = Either(*[Tagged(Op(op, x, name="norm"), "native", op) for op in _NATIVE])
+    native = Either(*[Tagged(native_pattern(op, x), "native", op) for op in _NATIVE])
     centred = Op("relax.subtract", x, Op("relax.mean", x, name="centre"))
     layer = Tagged(_over_deviation(centred, _mean_of_square(centred)), "method", "layer")
     variance = Op("relax.variance", x, name="mean")

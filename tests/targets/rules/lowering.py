@@ -32,7 +32,14 @@ def run(
     spec: Spec, shape: tuple[int, ...], target=AVX2, **arrays: np.ndarray
 ) -> tuple[str, np.ndarray]:
     """The name of the rule that takes the group, and its result in the usual order."""
-    found = lower(group(spec, shape, **arrays), target)
+    return run_group(group(spec, shape, **arrays), arrays, target)
+
+
+def run_group(
+    call: GroupCall, arrays: Mapping[str, np.ndarray], target: Target = AVX2
+) -> tuple[str, np.ndarray]:
+    """As `run`, for a group that is there: `arrays` are its arguments by role."""
+    found = lower(call, target)
     assert not isinstance(found, dict), found
     rule, lowered = found
     result = launched(lowered.launches, arrays, target)

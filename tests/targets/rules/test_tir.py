@@ -12,7 +12,9 @@ from tilewright.targets.rules.tir import Kernel, copy, fill, loop, pieces, seq
 @given(length=st.integers(0, 100), power=st.integers(0, 4))
 def test_pieces_cover_a_length(length, power):
     found = pieces(length, 2**power)
-    assert [start for start, _ in found] == [sum(n for _, n in found[:i]) for i in range(len(found))]
+    assert [start for start, _ in found] == [
+        sum(n for _, n in found[:i]) for i in range(len(found))
+    ]
     assert sum(n for _, n in found) == length
     assert all(n & (n - 1) == 0 and n <= 2**power for _, n in found)
 

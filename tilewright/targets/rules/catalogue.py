@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from tilewright.targets.rules import composite, conv, conv_transposed, gemm, winograd
+from tilewright.targets.rules import (
+    attention,
+    composite,
+    conv,
+    conv_transposed,
+    gemm,
+    norm,
+    winograd,
+)
 from tilewright.targets.rules.rule import GroupCall, Lowered, Rule
 from tilewright.targets.target import Target
 
@@ -15,6 +23,8 @@ RULES: tuple[Rule, ...] = (
     conv_transposed.CONV_TRANSPOSED,
     gemm.LINEAR,
     gemm.MLP,
+    attention.ATTENTION,
+    norm.NORM,
 )
 
 

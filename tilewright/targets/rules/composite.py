@@ -20,7 +20,17 @@ from tilewright.targets.rules.epilogue import Epilogue, operands_of
 from tilewright.targets.rules.gemm import linear
 from tilewright.targets.rules.register_tile import lanes_of
 from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Rule, last
-from tilewright.targets.rules.tir import Flat, Index, Kernel, copy, loop, pieces, seq
+from tilewright.targets.rules.tir import (
+    FEWEST_ELEMENTS,
+    Flat,
+    Index,
+    Kernel,
+    copy,
+    loop,
+    pieces,
+    seq,
+    worth_threads,
+)
 from tilewright.targets.target import Target
 
 
@@ -94,7 +104,8 @@ def _scaled(name: str, x: Given | int, gate: int, shape: Shape, target: Target) 
         steps = [loop(full, lambda i: span(i * lanes, lanes), "i")] if full else []
         return seq([*steps, *(span(full * lanes + at, n) for at, n in pieces(rest, lanes))])
 
-    body = loop(batch * positions, position, "position", parallel=True)
+    many = worth_threads(batch * positions * channels, FEWEST_ELEMENTS)
+    body = loop(batch * positions, position, "position", parallel=many)
     return Launch(kernel.finish(body), (x, gate), last(shape), "float32")
 
 
@@ -170,7 +181,8 @@ def _joined(
             at += width
         return seq(steps)
 
-    body = loop(math.prod(shape[:-1]), position, "position", parallel=True)
+    many = worth_threads(math.prod(shape), FEWEST_ELEMENTS)
+    body = loop(math.prod(shape[:-1]), position, "position", parallel=many)
     return Launch(kernel.finish(body), tuple(source for source, _ in parts), shape, "float32")
 
 

@@ -25,7 +25,16 @@ from tilewright.targets.rules.register_tile import (
     most_rows,
     tile,
 )
-from tilewright.targets.rules.tir import Flat, Index, bind, branch, index, loop
+from tilewright.targets.rules.tir import (
+    FEWEST_PRODUCTS,
+    Flat,
+    Index,
+    bind,
+    branch,
+    index,
+    loop,
+    worth_threads,
+)
 from tilewright.targets.target import Target
 
 # Enough pieces that two to sixteen threads get nearly equal shares.
@@ -102,6 +111,8 @@ def contraction(
 ) -> Stmt:
     """The whole loop nest; `store(row, column, lanes, value)` puts results in their place."""
     count, piece = _pieces(product, blocking, store, target)
+    work = product.m * product.n * product.reduction.runs * product.reduction.length
+    parallel = parallel and worth_threads(work, FEWEST_PRODUCTS)
     return loop(count, piece, "piece", parallel=parallel)
 
 

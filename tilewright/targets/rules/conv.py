@@ -22,7 +22,18 @@ from tilewright.targets.rules.geometry import Geometry
 from tilewright.targets.rules.packing import pack_columns
 from tilewright.targets.rules.register_tile import Reduction, lanes_of
 from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Rule
-from tilewright.targets.rules.tir import Index, Kernel, branch, copy, fill, index, loop, seq
+from tilewright.targets.rules.tir import (
+    FEWEST_ELEMENTS,
+    Index,
+    Kernel,
+    branch,
+    copy,
+    fill,
+    index,
+    loop,
+    seq,
+    worth_threads,
+)
 from tilewright.targets.target import Target
 
 
@@ -51,7 +62,8 @@ def padded(name: str, x: Given | int, g: Geometry, target: Target) -> Launch:
         inside = tirx.all(h >= 0, h < height)
         return branch(inside, inner, fill(out, at, whole, lanes))
 
-    body = loop(g.batch * tall, line, "line", parallel=True)
+    many = worth_threads(g.batch * tall * whole, FEWEST_ELEMENTS)
+    body = loop(g.batch * tall, line, "line", parallel=many)
     return Launch(kernel.finish(body), (x,), (g.batch, *g.padded, g.channels), "float32")
 
 

@@ -9,6 +9,7 @@ so that the interior has no comparisons. Neighbouring outputs share loads of x.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ from tilewright.targets.rules.geometry import Geometry
 from tilewright.targets.rules.register_tile import heights, lanes_of
 from tilewright.targets.rules.rule import Given, Launch
 from tilewright.targets.rules.tir import (
+    FEWEST_ELEMENTS,
     Flat,
     Index,
     Kernel,
@@ -31,6 +33,7 @@ from tilewright.targets.rules.tir import (
     number,
     pieces,
     seq,
+    worth_threads,
 )
 from tilewright.targets.target import Target
 
@@ -107,7 +110,8 @@ class _Nest:
                 body = one if body is None else branch(h < stretch.stop, one, body)
             return body
 
-        return loop(self._g.batch * self._g.out[0], piece, "line", parallel=True)
+        many = worth_threads(math.prod(self._g.y_last), FEWEST_ELEMENTS)
+        return loop(self._g.batch * self._g.out[0], piece, "line", parallel=many)
 
     def _line(self, image: Index, h: Index, taps: Stretch) -> Stmt:
         channels, lanes = self._g.channels, self._lanes

@@ -53,7 +53,7 @@ def schedule_all(mod: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, Count
         if isinstance(function, tirx.PrimFunc) and "tilewright.scheduled" not in function.attrs:
             scheduled, kind = schedule(function, target)
             counts[kind] += 1
-            mod.update_func(var, scheduled)
+            mod.update_func(var, expand_math(scheduled))
     return mod, counts
 
 
@@ -76,7 +76,7 @@ def schedule(function: tirx.PrimFunc, target: Target) -> tuple[tirx.PrimFunc, st
             except ScheduleError:
                 pass  # Not a nest this tile fits; the plain schedule below always does.
         _parallel_outer(sch, sch.get_sblock(name))
-    return expand_math(sch.mod["main"].with_attrs(function.attrs)), kind
+    return sch.mod["main"].with_attrs(function.attrs), kind
 
 
 def choose_tile(sch: Schedule, block: object, target: Target) -> Tile | None:

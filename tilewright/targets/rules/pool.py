@@ -11,15 +11,18 @@ from tilewright.ops.spec import Shape
 from tilewright.targets.rules.register_tile import lanes_of
 from tilewright.targets.rules.rule import Given, Launch, last
 from tilewright.targets.rules.tir import (
+    FEWEST_ELEMENTS,
     Index,
     Kernel,
     Stmt,
     branch,
+    index,
     local,
     loop,
     number,
     pieces,
     seq,
+    worth_threads,
 )
 from tilewright.targets.target import Target
 
@@ -34,39 +37,47 @@ def mean_launch(name: str, x: Shape, target: Target, source: Given | int | None 
     batch, channels, positions = x[0], x[1], math.prod(x[2:])
     out = kernel.param((batch, channels), "float32", "y")
     lanes = lanes_of(target)
-    spans = pieces(channels, VECTORS * lanes) if channels >= lanes else pieces(channels, lanes)
+    wide = VECTORS * lanes
+    full, rest = divmod(channels, wide)
+    spans = full + bool(rest)
 
-    def span(image, start: int, width: int) -> Stmt:
+    def piece(p: tirx.Expr) -> Stmt:
+        image, place = tirx.floordiv(p, spans), tirx.floormod(p, spans)
+        if not rest:
+            return span(image, place * wide, wide)
+        tail = span(image, index(full * wide), rest)
+        return branch(place < full, span(image, place * wide, wide), tail) if full else tail
+
+    def span(image: tirx.Expr, start: tirx.Expr, width: int) -> Stmt:
         acc, made = local(width, "float32", "acc")
         parts = pieces(width, lanes)
         begin = image * (positions * channels) + start
         steps = [made, *(acc.store(at, number(0.0, "float32", n), n) for at, n in parts)]
-        steps.append(
-            loop(
-                positions,
-                lambda p: seq(
-                    acc.store(at, acc.load(at, n) + values.load(begin + p * channels + at, n), n)
-                    for at, n in parts
-                ),
-                "p",
+
+        def add(p: tirx.Expr) -> Stmt:
+            row = begin + p * channels
+            return seq(
+                acc.store(at, acc.load(at, n) + values.load(row + at, n), n) for at, n in parts
             )
-        )
-        scale = 1.0 / positions
-        steps += [
-            out.store(
-                image * channels + start + at, acc.load(at, n) * number(scale, "float32", n), n
-            )
-            for at, n in parts
-        ]
+
+        steps.append(loop(positions, add, "p"))
+        place = image * channels + start
+        for at, n in parts:
+            mean = acc.load(at, n) * number(1.0 / positions, "float32", n)
+            steps.append(out.store(place + at, mean, n))
         return seq(steps)
 
-    body = loop(batch, lambda i: seq(span(i, at, n) for at, n in spans), "image", parallel=True)
+    many = worth_threads(batch * positions * channels, FEWEST_ELEMENTS)
+    body = loop(batch * spans, piece, "span", parallel=many)
     given = source if source is not None else Given("x", channels_last=True)
     return Launch(kernel.finish(body), (given,), (batch, channels), "float32")
 
 
 def max_launch(name: str, x: Given | int, shape: Shape, step: Step, target: Target) -> Launch:
-    """The max pool `step` of x [n, h, w, c], channels last. A NaN in a window is its maximum."""
+    """The max pool `step` of x [n, h, w, c], channels last.
+
+    A NaN is never the maximum; in ONNX Runtime that depends on its place in the window.
+    """
     kh, kw, sh, sw, top, left, bottom, right, dh, dw, ceil = map(int, step.parameters)
     batch, height, width, channels = shape
     oh = _pooled(height, kh, sh, top, bottom, dh, bool(ceil))
@@ -88,7 +99,7 @@ def max_launch(name: str, x: Given | int, shape: Shape, step: Step, target: Targ
                 y, x = h + i * dh, w + j * dw
                 place = ((image * height + y) * width + x) * channels + start
                 here, best = values.load(place, n), acc.load(0, n)
-                keep = acc.store(0, tirx.Select(_either(best > here, best, n), best, here), n)
+                keep = acc.store(0, tirx.max(here, best), n)
                 if not any((top, left, bottom, right, ceil)):
                     return keep
                 return branch(tirx.all(y >= 0, y < height, x >= 0, x < width), keep)
@@ -106,13 +117,9 @@ def max_launch(name: str, x: Given | int, shape: Shape, step: Step, target: Targ
         steps = [loop(full, lambda i: span(i * lanes, lanes), "span")] if full else []
         return seq([*steps, *(span(full * lanes + at, n) for at, n in pieces(rest, lanes))])
 
-    body = loop(batch * oh * ow, position, "position", parallel=True)
+    many = worth_threads(batch * oh * ow * channels, FEWEST_ELEMENTS)
+    body = loop(batch * oh * ow, position, "position", parallel=many)
     return Launch(kernel.finish(body), (x,), (batch, oh, ow, channels), "float32")
-
-
-def _either(larger: tirx.Expr, best: tirx.Expr, lanes: int) -> tirx.Expr:
-    """Whether `best` stays: it is larger, or NaN."""
-    return tirx.Or(larger, best != best)
 
 
 def _pooled(

@@ -26,6 +26,9 @@ from tvm.tirx import (
 )
 
 INDEX = "int32"
+# A parallel launch costs a few microseconds: multiply-adds, and elements moved, that take as long.
+FEWEST_PRODUCTS = 256 * 1024
+FEWEST_ELEMENTS = 16 * 1024
 Index = int | tirx.Expr
 
 
@@ -49,6 +52,11 @@ def loop(
     var = tirx.Var(name, INDEX)
     kind = ForKind.PARALLEL if parallel else ForKind.SERIAL
     return For(var, index(0), index(extent), kind, body(var))
+
+
+def worth_threads(work: Index, least: int) -> bool:
+    """Whether `work` is enough to pay for waking other threads; open sizes are taken to be."""
+    return not isinstance(work, int) or work >= least
 
 
 def bind(value: Index, name: str, body: Callable[[tirx.Expr], Stmt]) -> Stmt:

@@ -1,0 +1,140 @@
+"""The benchmarks run on a tiny model, and their statistics say what they claim."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import fusion_speed, kernels, latency, machine, operators, turns
+from tests import models
+from tests.command_line import run_job_here
+from tests.compiling import compile_here, reference
+from tilewright.analysis import roofline
+from tilewright.analysis.roofline import Level, Roofline
+
+MACHINE = Roofline(1, 100e9, (Level("L1", 1 << 15, 200e9), Level("DRAM", None, 10e9)))
+
+
+@pytest.fixture
+def tiny(here, tmp_path, monkeypatch):
+    """A zoo of one model, results in a folder of their own, and a machine that is known."""
+    folder = tmp_path / "zoo" / "models"
+    folder.mkdir(parents=True)
+    (folder / "tiny.onnx").write_bytes(models.conv_net().SerializeToString())
+    monkeypatch.setattr(machine, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(roofline, "fma_peak", lambda target, threads: MACHINE.peak)
+    monkeypatch.setattr(roofline, "measure", lambda target, threads: MACHINE)
+    for module in (latency, fusion_speed):
+        monkeypatch.setitem(module.MODELS, "tiny", {})
+    return ["--models", "tiny", "--zoo", str(tmp_path / "zoo"), "--threads", "1", "--seconds", "0"]
+
+
+def test_latency(tiny, monkeypatch, capsys):
+    # As where OpenVINO is not installed.
+    monkeypatch.setattr(latency, "find_spec", lambda name: None if name == "openvino" else True)
+    assert latency.main(tiny) == 0
+    found = json.loads((machine.RESULTS / "latency.json").read_text())
+    row = found["models"]["tiny"]
+    run = row["runs"]["1"]
+    assert list(run["engines"]) == ["tilewright", "onnxruntime"] and run["errors"] == {}
+    assert run["rounds"] >= turns.MIN_ROUNDS
+    assert run["limit"] == pytest.approx(row["flops"] / MACHINE.peak)
+    mean = found["summary"]["1"]["onnxruntime"]["geometric_mean"]
+    assert mean == pytest.approx(run["ratios"]["onnxruntime"]["median"])
+    assert "geometric mean onnxruntime/ours" in capsys.readouterr().out
+
+
+def test_latency_resumes(tiny, monkeypatch):
+    assert latency.main(tiny) == 0
+    monkeypatch.setattr(latency, "measure", None)
+    assert latency.main([*tiny, "--resume"]) == 0
+
+
+def test_latency_says_what_stopped_a_model(tiny, capsys):
+    zoo = tiny.index("--zoo") + 1
+    assert latency.main([*tiny[:zoo], "elsewhere", *tiny[zoo + 1 :]]) == 1
+    assert "there is no such file" in capsys.readouterr().out
+
+
+def test_fusion_speed(tiny, capsys):
+    assert fusion_speed.main(tiny) in (0, 1)
+    found = json.loads((machine.RESULTS / "fusion_speed.json").read_text())
+    run = found["models"]["tiny"]["runs"]["1"]
+    assert list(run["engines"])[:2] == ["all", "none"] and "conv_block" in run["engines"]
+    assert set(run["ratios"]) == set(run["engines"]) - {"all"}
+
+
+def test_a_fusion_that_costs_time_is_named():
+    ratios = {
+        "none": {"median": 2.0, "low": 1.9, "high": 2.1},
+        "mlp": {"median": 0.9, "low": 0.8, "high": 0.95},
+        "norm": {"median": 0.99, "low": 0.9, "high": 1.01},
+    }
+    (text,) = fusion_speed.losses({"m": {"runs": {"2": {"ratios": ratios}}}})
+    assert "m, 2 threads" in text and "without mlp" in text
+
+
+SMALL = (operators.Conv(8, 6, 16, 3, stride=2, count=3), operators.Gemm(5, 8, 16))
+
+
+def test_kernels(tiny, monkeypatch, capsys):
+    monkeypatch.setitem(kernels.NETWORKS, "small", SMALL)
+    assert kernels.main(["--networks", "small", "--threads", "1", "--seconds", "0"]) == 0
+    found = json.loads((machine.RESULTS / "kernels.json").read_text())
+    conv, gemm = found["operators"].values()
+    assert conv["count"] == 3 and conv["runs"]["1"]["rules"] == ["conv"]
+    assert gemm["runs"]["1"]["rules"] == ["linear"]
+    for row in (conv, gemm):
+        run = row["runs"]["1"]
+        assert run["share"] == pytest.approx(run["least_seconds"] / run["seconds"])
+        assert run["ratio"] == pytest.approx(run["onnxruntime"]["median"] / run["seconds"])
+        # The kernel adds the bias, and a row's last vector may have idle lanes.
+        assert row["flops"] < run["kernel_flops"] < 1.5 * row["flops"]
+    assert "of the roof by time" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("operator", SMALL, ids=str)
+def test_operators_cost_what_their_models_hold(operator, tmp_path):
+    proto = kernels.model_of(operator)
+    work = compile_here(proto, tmp_path, until="import")
+    shape = work.interface["inputs"][0]["shape"]
+    (y,) = reference(proto, {"x": np.zeros(shape, np.float32)})
+    weights = sum(np.prod(tensor.dims) for tensor in proto.graph.initializer)
+    assert operator.bytes == 4 * (np.prod(shape) + weights + y.size)
+    terms = np.prod(proto.graph.initializer[0].dims) // y.shape[1]
+    assert operator.flops == 2 * terms * y.size
+
+
+def test_every_network_has_operators_once():
+    for rows in operators.NETWORKS.values():
+        assert len(set(map(str, rows))) == len(rows) > 3
+
+
+def test_ratios_pair_the_blocks_of_a_round():
+    # The machine halves its speed from round to round: within a round the ratio stays 2.
+    rounds = [{"a": [2.0 * slow], "b": [1.0 * slow]} for slow in (1, 2) * 20]
+    found = turns.paired_ratio(rounds, "a", "b")
+    assert found == {"median": 2.0, "low": 2.0, "high": 2.0}
+
+
+def test_an_engine_that_cannot_open_its_model_leaves_the_others(tiny, linear_library, tmp_path):
+    feed = tmp_path / "feed.npz"
+    np.savez(feed, x=np.zeros((4, 64), np.float32))
+    (tmp_path / "bad.onnx").write_bytes(b"no model")
+    engines = [
+        turns.Engine("ours", "tilewright", str(linear_library)),
+        turns.Engine("theirs", "onnxruntime", str(tmp_path / "bad.onnx")),
+    ]
+    found = turns.measure(engines, feed, threads=1, seconds=0)
+    assert list(found["engines"]) == ["ours"] and "theirs" in found["errors"]
+
+
+def test_the_geometric_mean():
+    assert turns.geometric_mean([1.0, 4.0]) == pytest.approx(2.0)
+
+
+def test_jobs_are_found_by_name():
+    with pytest.raises(KeyError):
+        run_job_here("benchmarks.turns:turns_job", {})

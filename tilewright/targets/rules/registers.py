@@ -1,0 +1,46 @@
+"""Keep a kernel's small buffers on the stack, from where LLVM moves them into registers.
+
+Before   AllocBuffer(acc, scope="local")                           two calls of the runtime
+After    AllocBuffer(acc, scope="local", disable_lower_builtin)    an alloca, and then no memory
+
+TVM would do so by itself if it knew, where it decides, that it compiles for a CPU. Its earlier
+passes drop the annotation, so that it is set between them and the one that reads it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.tirx import AllocBuffer
+
+# The name of the pipeline for `relax.build(tir_pipeline=...)` and `tirx.build(pipeline=...)`.
+PIPELINE = "tilewright"
+# What is larger is memory in any case, and a thread's stack may be small.
+_MOST_ELEMENTS = 1024
+
+
+@tirx.transform.prim_func_pass(opt_level=0)
+def keep_local(
+    function: tirx.PrimFunc, _mod: tvm.IRModule, _context: tvm.transform.PassContext
+) -> tirx.PrimFunc:
+    """Annotate the small buffers of scope "local" in a kernel."""
+    return tvm_ffi.structural_map(function, (AllocBuffer, _annotated))
+
+
+def _annotated(made: AllocBuffer) -> AllocBuffer:
+    buffer = made.buffer
+    known = all(isinstance(size, tirx.IntImm) for size in buffer.shape)
+    if buffer.scope() != "local" or not known or math.prod(map(int, buffer.shape)) > _MOST_ELEMENTS:
+        return made
+    return AllocBuffer(buffer, {"disable_lower_builtin": tirx.IntImm("int32", 1)})
+
+
+def _pipeline() -> tuple:
+    passes, host, device = tirx.get_default_tir_pipeline(tvm.target.Target("llvm"))
+    return passes, lambda: tvm.transform.Sequential([keep_local, host()]), device
+
+
+tirx.register_tir_pipeline(PIPELINE, _pipeline)
