@@ -115,14 +115,15 @@ def _patch(
 ) -> Stmt:
     """BT d B for one vector of channels; what is outside `line`, or outside a line of x, is 0."""
     edge, bt, width = tiling.edge, tiling.transforms.bt, tiling.g.size[1]
-    halves, steps = _halves(edge, edge * n)
+    half, made = local(edge * edge * n, "float32", "half")
+    steps = [made]
 
     def down(j: int) -> Stmt:
         taps: list[tirx.Expr | None] = [None] * edge
         for i in range(line.first, line.last):
             taps[i] = x.load(origin + (i * width + j) * tiling.g.channels, n)
         before, rows = combine(bt, taps)
-        return seq([*before, *_stored(halves[j], rows, n)])
+        return seq([*before, *_stored(half, j * n, edge * n, rows, n)])
 
     columns = stretches(width, tiling.grid[1], edge, tiling.size, 1, tiling.g.begins[1])
     for j in range(edge):
@@ -130,24 +131,20 @@ def _patch(
             steps.append(down(j))
         else:
             inside = tirx.all(left + j >= 0, left + j < width)
-            steps.append(branch(inside, down(j), seq(_stored(halves[j], [None] * edge, n))))
+            steps.append(
+                branch(inside, down(j), seq(_stored(half, j * n, edge * n, [None] * edge, n)))
+            )
     for i in range(edge):
-        before, row = combine(bt, [half.load(i * n, n) for half in halves])
+        before, row = combine(bt, [half.load((i * edge + j) * n, n) for j in range(edge)])
         steps += before
         steps += [v.store(place + (i * edge + j) * stride, y, n) for j, y in enumerate(row)]
     return seq(steps)
 
 
-def _halves(columns: int, length: int) -> tuple[list[Flat], list[Stmt]]:
-    """A buffer for each column that was combined: one for all is too large for the stack."""
-    made = [local(length, "float32", f"half{j}") for j in range(columns)]
-    return [half for half, _ in made], [statement for _, statement in made]
-
-
-def _stored(half: Flat, rows: list[tirx.Expr | None], n: int) -> list[Stmt]:
-    """The rows in the buffer, one after the other; None is 0."""
+def _stored(half: Flat, at: int, stride: int, rows: list[tirx.Expr | None], n: int) -> list[Stmt]:
+    """The rows in the buffer, `stride` apart from `at` on; None is 0."""
     zero = number(0.0, "float32", n)
-    return [half.store(i * n, zero if y is None else y, n) for i, y in enumerate(rows)]
+    return [half.store(at + i * stride, zero if y is None else y, n) for i, y in enumerate(rows)]
 
 
 def store_tile(
@@ -179,14 +176,15 @@ def store_tile(
             return _vectors(columns, lanes_of(target), lambda c, n: vector(c, n, count))
 
         def vector(c: Index, n: int, count: int) -> Stmt:
-            halves, steps = _halves(edge, size * n)
-            for j, half in enumerate(halves):
+            half, made = local(size * edge * n, "float32", "half")
+            steps = [made]
+            for j in range(edge):
                 taps = [m.load(base + (i * edge + j) * stride + c, n) for i in range(edge)]
                 before, rows = combine(at, taps)
-                steps += [*before, *_stored(half, rows, n)]
+                steps += [*before, *_stored(half, j * n, edge * n, rows, n)]
 
             def line(i: Index) -> Stmt:
-                done, values = combine(at, [half.load(i * n, n) for half in halves])
+                done, values = combine(at, [half.load((i * edge + j) * n, n) for j in range(edge)])
                 for j in range(count):
                     y = place + (i * g.out[1] + j) * g.out_channels + c
                     done.append(out.store(y, epilogue(values[j], y, first + c, n), n))
