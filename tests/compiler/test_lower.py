@@ -34,8 +34,8 @@ def test_equal_groups_share_a_kernel_and_not_their_weights(tmp_path):
 
 
 def test_refusals_are_kept(tmp_path):
-    net = Net(x=(1, 4, 5, 5))
-    y = net.ConvTranspose("x", net.weight(4, 4, 2, 2), strides=[2, 2])
+    net = Net(x=(1, 4, 3, 5, 5))
+    y = net.Conv("x", net.weight(4, 4, 1, 2, 2))
     work = compile_here(net.model(y), tmp_path, until="lower")
     assert set(work.refusals) == {"conv_block_0"}
 

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tilewright.targets.rules import attention, composite, conv, gemm, norm, softmax, winograd
+from tilewright.targets.rules import (
+    attention,
+    composite,
+    conv,
+    conv_transposed,
+    gemm,
+    norm,
+    softmax,
+    winograd,
+)
 from tilewright.targets.rules.rule import GroupCall, Lowered, Rule
 from tilewright.targets.target import Target
 
@@ -12,6 +21,7 @@ RULES: tuple[Rule, ...] = (
     composite.CONCAT,
     winograd.WINOGRAD,  # before conv, which takes every convolution that this one takes
     conv.CONV,
+    conv_transposed.CONV_TRANSPOSED,
     gemm.LINEAR,
     gemm.MLP,
     attention.ATTENTION,

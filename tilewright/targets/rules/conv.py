@@ -14,6 +14,7 @@ from tvm import tirx
 from tvm.tirx import Stmt
 
 from tilewright.ops import ConvSpec, Step
+from tilewright.ops.spec import Shape
 from tilewright.targets.rules import conv_grouped, depthwise, pool
 from tilewright.targets.rules.contraction import Product, contraction, default_blocking
 from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands, operands_of
@@ -132,7 +133,7 @@ def convolution(
             x = add(padded(names.next("pad"), x, g, target))
         nest = product if spec.groups == 1 else conv_grouped.product
         y = add(nest(names.next(), x, g, w, steps, arrays, target))
-    return (*launches, *pooled(names, y, g, pools, target))
+    return (*launches, *pooled(names, y, g.y_last, pools, target))
 
 
 def split(steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
@@ -142,10 +143,10 @@ def split(steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
 
 
 def pooled(
-    names: Names, y: int, g: Geometry, pools: tuple[Step, ...], target: Target
+    names: Names, y: int, shape: Shape, pools: tuple[Step, ...], target: Target
 ) -> tuple[Launch, ...]:
-    """The pools over the convolution's result, which launch `y` makes."""
-    return tuple(pool.max_launch(names.next("pool"), y, g.y_last, step, target) for step in pools)
+    """The pools over a convolution's result of `shape`, which launch `y` makes."""
+    return tuple(pool.max_launch(names.next("pool"), y, shape, step, target) for step in pools)
 
 
 def refuses(spec: ConvSpec) -> str | None:

@@ -282,7 +282,7 @@ def _lower(call: GroupCall, target: Target) -> Lowered:
     tiling = Tiling(g, best_size(g, target))
     x, w = Given("x", channels_last=True), call.get("w").array
     launches = winograd(names, x, w, tiling, steps, conv.operands(call), target)
-    launches += conv.pooled(names, len(launches) - 1, g, pools, target)
+    launches += conv.pooled(names, len(launches) - 1, g.y_last, pools, target)
     return Lowered(launches, channels_last=True)
 
 

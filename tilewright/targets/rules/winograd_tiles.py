@@ -67,24 +67,21 @@ def transform_tile(
     tiling: Tiling, x: Flat, v: Flat, tile: Index, row: Index, stride: int, target: Target
 ) -> Stmt:
     """Row `row` of all matrices of V from what tile number `tile` reads."""
-    g, (down, across) = tiling.g, tiling.grid
-    axes = zip(g.size, (down, across), g.begins, strict=True)
-    lines, columns = (
-        stretches(size, count, tiling.edge, tiling.size, 1, begin) for size, count, begin in axes
-    )
+    g, size = tiling.g, tiling.size
+    lines = stretches(g.size[0], tiling.grid[0], tiling.edge, size, 1, g.begins[0])
 
     def at(image: Index, th: Index, tw: Index) -> Stmt:
-        top, left = th * tiling.size - g.begins[0], tw * tiling.size - g.begins[1]
+        top, left = th * size - g.begins[0], tw * size - g.begins[1]
         origin = ((image * g.size[0] + top) * g.size[1] + left) * g.channels
 
-        def patch(line: Stretch, column: Stretch) -> Stmt:
+        def patch(line: Stretch) -> Stmt:
             def vector(c: Index, n: int) -> Stmt:
                 place = row * g.channels + c
-                return _patch(tiling, x, origin + c, line, column, v, place, stride, n)
+                return _patch(tiling, x, origin + c, line, left, v, place, stride, n)
 
             return _vectors(g.channels, lanes_of(target), vector)
 
-        return _by_stretch(th, lines, lambda a: _by_stretch(tw, columns, lambda b: patch(a, b)))
+        return _by_stretch(th, lines, patch)
 
     return tiling.place(tile, at)
 
@@ -110,36 +107,44 @@ def _patch(
     x: Flat,
     origin: Index,
     line: Stretch,
-    column: Stretch,
+    left: Index,
     v: Flat,
     place: Index,
     stride: int,
     n: int,
 ) -> Stmt:
-    """BT d B for one vector of channels; what is outside `line` and `column` is 0."""
-    edge, bt, g = tiling.edge, tiling.transforms.bt, tiling.g
+    """BT d B for one vector of channels; what is outside `line`, or outside a line of x, is 0."""
+    edge, bt, width = tiling.edge, tiling.transforms.bt, tiling.g.size[1]
     half, made = local(edge * edge * n, "float32", "half")
     steps = [made]
-    for j in range(column.first, column.last):
+
+    def down(j: int) -> Stmt:
         taps: list[tirx.Expr | None] = [None] * edge
         for i in range(line.first, line.last):
-            taps[i] = x.load(origin + (i * g.size[1] + j) * g.channels, n)
+            taps[i] = x.load(origin + (i * width + j) * tiling.g.channels, n)
         before, rows = combine(bt, taps)
-        steps += before
-        steps += [half.store((i * edge + j) * n, _or_zero(row, n), n) for i, row in enumerate(rows)]
+        return seq([*before, *_stored(half, j * n, edge * n, rows, n)])
+
+    columns = stretches(width, tiling.grid[1], edge, tiling.size, 1, tiling.g.begins[1])
+    for j in range(edge):
+        if all(column.first <= j < column.last for column in columns):
+            steps.append(down(j))
+        else:
+            inside = tirx.all(left + j >= 0, left + j < width)
+            steps.append(
+                branch(inside, down(j), seq(_stored(half, j * n, edge * n, [None] * edge, n)))
+            )
     for i in range(edge):
-        taps = [None] * edge
-        for j in range(column.first, column.last):
-            taps[j] = half.load((i * edge + j) * n, n)
-        before, rows = combine(bt, taps)
+        before, row = combine(bt, [half.load((i * edge + j) * n, n) for j in range(edge)])
         steps += before
-        for j, row in enumerate(rows):
-            steps.append(v.store(place + (i * edge + j) * stride, _or_zero(row, n), n))
+        steps += [v.store(place + (i * edge + j) * stride, y, n) for j, y in enumerate(row)]
     return seq(steps)
 
 
-def _or_zero(value: tirx.Expr | None, n: int) -> tirx.Expr:
-    return number(0.0, "float32", n) if value is None else value
+def _stored(half: Flat, at: int, stride: int, rows: list[tirx.Expr | None], n: int) -> list[Stmt]:
+    """The rows in the buffer, `stride` apart from `at` on; None is 0."""
+    zero = number(0.0, "float32", n)
+    return [half.store(at + i * stride, zero if y is None else y, n) for i, y in enumerate(rows)]
 
 
 def store_tile(
@@ -176,12 +181,10 @@ def store_tile(
             for j in range(edge):
                 taps = [m.load(base + (i * edge + j) * stride + c, n) for i in range(edge)]
                 before, rows = combine(at, taps)
-                steps += before
-                steps += [half.store((i * edge + j) * n, row, n) for i, row in enumerate(rows)]
+                steps += [*before, *_stored(half, j * n, edge * n, rows, n)]
 
             def line(i: Index) -> Stmt:
-                taps = [half.load((i * edge + j) * n, n) for j in range(edge)]
-                done, values = combine(at, taps)
+                done, values = combine(at, [half.load((i * edge + j) * n, n) for j in range(edge)])
                 for j in range(count):
                     y = place + (i * g.out[1] + j) * g.out_channels + c
                     done.append(out.store(y, epilogue(values[j], y, first + c, n), n))

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.targets.rules.convolutions import floats
+from tests.targets.rules.lowering import close, run
+from tilewright.ops import ConvSpec, Step
+from tilewright.targets.rules.conv_transposed import Phase, phases
+
+
+def _reference(x: np.ndarray, w: np.ndarray, spec: ConvSpec) -> np.ndarray:
+    """Every input scatters its multiple of the kernel; float64."""
+    (sh, sw), (dh, dw), (kh, kw) = spec.strides, spec.dilation, w.shape[2:]
+    (top, left, bottom, right), (more_h, more_w) = spec.padding, spec.output_padding
+    height, width = x.shape[2:]
+    tall, wide = (height - 1) * sh + (kh - 1) * dh + 1, (width - 1) * sw + (kw - 1) * dw + 1
+    n = w.shape[1]
+    out = np.zeros((x.shape[0], n * spec.groups, tall + more_h, wide + more_w))
+    for g, (part, taps) in enumerate(
+        zip(np.split(x.astype("f8"), spec.groups, 1), np.split(w, spec.groups), strict=True)
+    ):
+        for i in range(kh):
+            for j in range(kw):
+                lines = slice(i * dh, i * dh + (height - 1) * sh + 1, sh)
+                columns = slice(j * dw, j * dw + (width - 1) * sw + 1, sw)
+                out[:, g * n : (g + 1) * n, lines, columns] += np.einsum(
+                    "bchw,cn->bnhw", part, taps[:, :, i, j]
+                )
+    return out[:, :, top : out.shape[2] - bottom, left : out.shape[3] - right]
+
+
+@st.composite
+def _specs(draw) -> ConvSpec:
+    strides = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    kernel = (draw(st.integers(1, 5)), draw(st.integers(1, 5)))
+    dilation = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    groups = draw(st.integers(1, 3))
+    size = (draw(st.integers(3, 8)), draw(st.integers(3, 8)))
+    # Some result is left when the pads are cut off.
+    padding = tuple(draw(st.integers(0, 1)) for _ in range(4))
+    more = tuple(draw(st.integers(0, s - 1)) for s in strides)
+    return ConvSpec(
+        "float32",
+        (draw(st.integers(1, 2)), groups * draw(st.integers(1, 9)), *size),
+        (0, draw(st.integers(1, 19)), *kernel),
+        strides,
+        padding,
+        dilation,
+        groups,
+        transposed=True,
+        output_padding=more,
+        epilogue=(Step("bias"), Step("residual"), Step("relu")),
+    )
+
+
+def _plain(x, w, strides, padding) -> ConvSpec:
+    return ConvSpec(
+        "float32", x, w, strides, padding, (1, 1), transposed=True, output_padding=(0, 0)
+    )
+
+
+@settings(max_examples=12, deadline=None)
+@example(_plain((1, 16, 9, 7), (0, 24, 2, 2), (2, 2), (0,) * 4), 0)
+@example(_plain((1, 5, 6, 6), (0, 9, 1, 2), (3, 3), (0,) * 4), 0)
+@example(_plain((2, 3, 4, 5), (0, 4, 4, 4), (2, 2), (1,) * 4), 0)
+@given(spec=_specs(), seed=st.integers(0, 9))
+def test_any_transposed_convolution(spec, seed):
+    fields = vars(spec) | {"w": (spec.x[1], *spec.w[1:])}
+    x, w = floats(seed, spec.x, fields["w"])
+    exact = _reference(x, w, spec)
+    arrays = {}
+    if spec.epilogue:
+        bias, residual = floats(seed + 1, (1, exact.shape[1], 1, 1), exact.shape)
+        arrays = {"bias": bias, "residual": residual}
+        exact = np.maximum(exact + bias + residual, 0)
+    name, y = run(ConvSpec(**fields), exact.shape, x=x, w=w, **arrays)
+    assert name == "conv_transposed"
+    close(y, exact, w.size // w.shape[1])
+
+
+def test_one_axis():
+    x, w = floats(0, (2, 6, 11), (6, 9, 3))
+    spec = ConvSpec(
+        "float32", x.shape, w.shape, (2,), (1, 1), (1,), transposed=True, output_padding=(1,)
+    )
+    flat = ConvSpec(
+        *("float32", (2, 6, 1, 11), (6, 9, 1, 3), (1, 2), (0, 1, 0, 1), (1, 1)),
+        transposed=True,
+        output_padding=(0, 1),
+    )
+    exact = _reference(x[:, :, None], w[:, :, None], flat)[:, :, 0]
+    _, y = run(spec, exact.shape, x=x, w=w)
+    close(y, exact, 18)
+
+
+def test_an_output_that_nothing_reaches_is_the_bias():
+    x, w = floats(0, (1, 3, 2, 2), (3, 4, 1, 1))
+    x[0, 0, 0, 0] = np.nan
+    spec = _plain(x.shape, w.shape, (2, 2), (0,) * 4)
+    _, y = run(spec, (1, 4, 3, 3), x=x, w=w)
+    assert not y[:, :, 1].any() and np.isnan(y).sum() == 4
+
+
+@pytest.mark.parametrize(
+    "axis, expected",
+    [
+        ((6, 2, 2, 1, 0), [Phase(0, 3, (0,), (0,)), Phase(1, 3, (1,), (0,))]),
+        ((8, 4, 2, 1, 1), [Phase(0, 4, (3, 1), (-1, 0)), Phase(1, 4, (2, 0), (0, 1))]),
+        ((5, 1, 2, 1, 0), [Phase(0, 3, (0,), (0,)), Phase(1, 2, (), ())]),
+    ],
+)
+def test_phases_of_an_axis(axis, expected):
+    assert phases(*axis) == expected
