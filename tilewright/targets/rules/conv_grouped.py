@@ -35,7 +35,9 @@ def block_rows(g: Geometry, target: Target) -> int:
     """Outputs of a block: their windows stay in half of L2 for all groups."""
     in_cache = target.l2_bytes // 2 // (FLOAT_BYTES * g.channels * g.kernel[0])
     share = -(-g.positions // PIECES)
-    return min(g.positions, max(FEWEST_ROWS, min(in_cache, share)))
+    most = min(g.positions, max(FEWEST_ROWS, min(in_cache, share)))
+    # Nearly equal blocks: the last two compute fewer rows twice than there are blocks.
+    return -(-g.positions // -(-g.positions // most))
 
 
 def product(
