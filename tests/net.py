@@ -152,3 +152,9 @@ def keeps_numbers(
     work = compile_here(proto, folder, **fields)
     numbers_of(work.library, proto, given)
     return work
+
+
+def outside_groups(work: pipeline.Work) -> list[str]:
+    """The kernels that belong to no group, but for transposes between orders of the channels."""
+    ours = tuple(group.kernel for group in work.fusions.groups)
+    return [name for name in work.kernels if not name.startswith((*ours, "transpose"))]

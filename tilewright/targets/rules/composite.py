@@ -55,7 +55,12 @@ def _refuses_excitation(call: GroupCall, target: Target) -> str | None:
         return "the weights are computed at run time"
     if reason := Epilogue.refuses((spec.activation, spec.gate)):
         return reason
-    return conv.refuses(spec.projection) if spec.projection else None
+    if spec.projection is None:
+        return None
+    added = [step for step in spec.projection.epilogue if step.name == "residual"]
+    if len(added) > sum(role in call.roles for role in ("residual", "late_residual")):
+        return "what is added is the scaled value"
+    return conv.refuses(spec.projection)
 
 
 def _lower_excitation(call: GroupCall, target: Target) -> Lowered:
