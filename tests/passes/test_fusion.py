@@ -142,6 +142,18 @@ def test_arguments_have_the_names_of_the_pattern():
     assert _shapes(group)[group.roles["scale"]] == (4,) and _shapes(group)[-1] == X
 
 
+def test_what_is_not_even_near_is_not_reported():
+    def accept(match, graph):
+        return Decline("another thing", at=match["exp"], near=False)
+
+    def build(bb, x):
+        e = bb.emit(op.exp(x), "e")
+        return bb.emit(op.add(bb.emit(op.tanh(e), "t"), bb.emit(op.sigmoid(e), "other")))
+
+    assert _fused(_chain, _fusion("far", TANH_EXP, accept))[1].near_misses == []
+    assert _fused(build, _fusion("far", TANH_EXP, accept))[1].near_misses == [], "nor what leaks"
+
+
 def test_the_first_reason_is_kept():
     def accept(match, graph):
         return Decline(f"{len(match.covered)} values", at=match["exp"])

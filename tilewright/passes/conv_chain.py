@@ -31,9 +31,12 @@ def accept(match: Match, graph: Graph) -> ConvChainSpec | Decline:
         if isinstance(spec, Decline):
             return spec
     if any(size != 1 for size in first.w[2:]) or first.groups > 1 or first.transposed:
-        return Decline("the first convolution is not pointwise", at=match["first_conv"])
+        return Decline(
+            "the first convolution is not pointwise", at=match["first_conv"], near=second.depthwise
+        )
     if not second.depthwise or second.transposed:
-        return Decline("the second convolution is not depthwise", at=match["conv"])
+        # Two convolutions in a row are no almost-chain.
+        return Decline("the second convolution is not depthwise", at=match["conv"], near=False)
     return ConvChainSpec(dtype=first.dtype, first=first, second=second)
 
 

@@ -46,11 +46,13 @@ class Decline:
     reason: str
     at: relax.Expr
     mend: str | None = None
+    # False where this was not even near: whatever else is wrong, a report should not mention it.
+    near: bool = True
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """A named pattern. `accept` gets a match whose inner values nobody else reads.
+    """A named pattern; `accept` says what a match is. One whose inner values others read is none.
 
     Raises OptionError when a field is of the wrong kind, or `name` is not a name in lower case.
     """
@@ -232,18 +234,22 @@ def _first_match(
     taken: set[relax.Var],
     names: Mapping[str, str],
 ) -> Choice | NearMiss | None:
-    miss = None
+    miss, near = None, True
     for match in islice(fusion.pattern.match(root, graph), MAX_WAYS):
         covered = set(match.covered)
         if root not in covered or covered & taken or len(covered) < fusion.at_least:
             continue
-        verdict = _unfit(match, root, graph, names) or _leak(match, root, readers, names)
-        verdict = verdict or checked(fusion.accept(match, graph), Decline)
+        unsafe = _unfit(match, root, graph, names) or _leak(match, root, readers, names)
+        answer = checked(fusion.accept(match, graph), Decline)
+        # What makes a group unsafe is worth a remark only where the fusion wanted it.
+        wanted = not isinstance(answer, Decline) or answer.near
+        verdict = unsafe if unsafe and wanted else answer
         if not isinstance(verdict, Decline):
             return Choice(fusion, match, verdict, root)
         at = verdict.at.name if isinstance(verdict.at, relax.Var) else root.name
         miss = miss or NearMiss(fusion.name, root.name, verdict.reason, at, verdict.mend)
-    return miss
+        near = near and verdict.near
+    return miss if near else None
 
 
 def _unfit(match: Match, root: relax.Var, graph: Graph, names: Mapping[str, str]) -> Decline | None:
