@@ -183,7 +183,7 @@ def test_works_with_a_list_of_fusions_that_came_from_elsewhere(tmp_path):
     net = _net()
     y = _attention(net, *(_linear(net, "x") for _ in range(3)))
     found = tilewright.analyze(net.model(y), fusions=(*tilewright.DEFAULT_FUSIONS,))
-    assert [g["spec"]["n"] for g in found["groups"] if g["fusion"] == "linear"] == [3 * WIDTH]
+    assert [g["spec"]["w"][-1] for g in found["groups"] if g["fusion"] == "linear"] == [3 * WIDTH]
     nodes = next(g["nodes"] for g in found["groups"] if g["fusion"] == "linear")
     assert [name.split()[1] for name in nodes] == ["(MatMul)"] * 3 + ["(Add)"] * 3
 

@@ -163,10 +163,15 @@ def _lowering(*passes: tvm.transform.Pass) -> Callable[[Work], str]:
 
 
 def _lower(work: Work) -> str:
+    before = work.mod["main"].body.body
     exact = work.options.opt_level < SPENDS_ERROR_BUDGET
     work.mod, counts, work.refusals = lower_groups(
         work.mod, work.fusions.groups, work.target, exact
     )
+    after = work.mod["main"].body.body
+    if isinstance(before, relax.Var) and before.name in work.origins:
+        # The result has been bound anew.
+        work.origins[after.name] = work.origins[before.name]
     return ", ".join(f"{count} {rule}" for rule, count in counts.items()) or "nothing"
 
 

@@ -112,7 +112,8 @@ def operands_of(
         elif step.name == "residual":
             found.append(Given(next(left)))
         elif step.name == "prelu":
-            found.append(call.get(f"{prefix}activation.slope").array)
+            slope = next(r for r in call.roles if r.startswith(f"{prefix}activation."))
+            found.append(call.get(slope).array)
     return tuple(found)
 
 

@@ -96,6 +96,8 @@ def _refuses_mlp(call: GroupCall, target: Target) -> str | None:
     steps = [step for step in spec.epilogue if step.name != "transpose"]
     placed = [step.parameters for step in spec.epilogue if step.name == "transpose"]
     rank = len(spec.x)
+    if spec.activated_half is not None:
+        return "its factors are halves of one product"
     if placed and placed[0] != (0, rank - 1, *range(1, rank - 1)):
         return f"the result is transposed by {placed[0]}"
     if any(call.get(role) is None or call.get(role).array is None for role in ("w1", "w2")):
