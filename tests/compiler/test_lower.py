@@ -2,6 +2,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
 from tvm import relax
 
 from tests.compiling import compile_here
@@ -44,3 +48,40 @@ def test_open_sizes_between_the_kernels_of_a_group(tmp_path):
     net = Net(x=("n", 8))
     hidden = net.Relu(net.MatMul("x", net.weight(8, 16)))
     keeps_numbers(net.model(net.MatMul(hidden, net.weight(16, 8))), tmp_path)
+
+
+def _branch(op: str, of: str) -> onnx.GraphProto:
+    out = helper.make_empty_tensor_value_info(op)
+    return helper.make_graph([helper.make_node(op, [of], [op])], op, [], [out])
+
+
+@pytest.mark.parametrize("way", [False, True])
+def test_branches_between_kernels(way, tmp_path):
+    net = Net(x=(1, 4, 6, 6))
+    y = _conv(net, "x", 4, 8)
+    which = net.input("way", (), TensorProto.BOOL)
+    y = net.If(which, then_branch=_branch("Abs", y), else_branch=_branch("Neg", y))
+    model = net.model(_conv(net, y, 8, 4))
+    work = keeps_numbers(model, tmp_path, given={"way": np.array(way)})
+    assert len(work.fusions.groups) == 2 and not work.refusals
+
+
+def test_slopes_along_another_axis_than_the_channels(tmp_path):
+    """As many rows and columns as channels: only the axis tells them apart."""
+    net = Net(x=(1, 4, 4, 4))
+    convs = [net.Conv("x", net.weight(4, 4, 1, 1)) for _ in range(3)]
+    slopes = [net.weight(*shape) for shape in ((4,), (1, 4, 1), (4, 1, 1))]
+    work = keeps_numbers(net.model(*map(net.PRelu, convs, slopes)), tmp_path)
+    assert len(work.refusals) == 2
+
+
+def test_equal_groups_of_which_one_knows_its_mask(tmp_path):
+    net = Net(x=(1, 2, 5, 8), mask=(1, 1, 5, 5))
+
+    def attention(x: str, mask: str) -> str:
+        scores = net.MatMul(x, net.Transpose(x, perm=[0, 1, 3, 2]))
+        return net.MatMul(net.Softmax(net.Add(scores, mask), axis=-1), x)
+
+    y = attention(attention("x", net.weight(1, 1, 5, 5)), "mask")
+    work = keeps_numbers(net.model(y), tmp_path)
+    assert [group.kernel for group in work.fusions.groups] == ["attention_0"] * 2

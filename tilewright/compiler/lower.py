@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tvm
+import tvm_ffi
 from tvm import relax
+from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tilewright.ops.spec import Shape
 from tilewright.passes.channels_last import rewrite, to_last, to_second
@@ -59,7 +61,7 @@ class _Lowering:
         self._builder = relax.BlockBuilder(tvm.IRModule(rest, mod.attrs))
         self._new: dict[relax.Var, relax.Expr] = {}
         self._last: dict[relax.Var, relax.Expr] = {}
-        self._kernels: dict[str, list[relax.GlobalVar]] = {}
+        self._kernels: dict[str, list[tuple[tvm.tirx.PrimFunc, relax.GlobalVar]]] = {}
         self._kept: dict[str, relax.GlobalVar] = {}
         self.counts: Counter[str] = Counter()
         self.refusals: dict[str, dict[str, str]] = {}
@@ -69,13 +71,23 @@ class _Lowering:
         with bb.function(
             "main", list(main.params), attrs=dict(main.attrs or {}), pure=main.is_pure
         ):
-            with bb.dataflow():
-                for block in main.body.blocks:
-                    for binding in block.bindings:
-                        self._bind(binding)
-                result = bb.emit_output(self._renewed(main.body.body))
-            bb.emit_func_output(result)
+            for block in main.body.blocks:
+                if isinstance(block, relax.DataflowBlock):
+                    with bb.dataflow():
+                        self._block(block)
+                else:
+                    self._block(block)
+            bb.emit_func_output(self._renewed(main.body.body))
         return bb.get()
+
+    def _block(self, block: relax.BindingBlock) -> None:
+        for binding in block.bindings:
+            self._bind(binding)
+            var = binding.var
+            if isinstance(block, relax.DataflowBlock) and not isinstance(var, relax.DataflowVar):
+                self._new[var] = self._builder.emit_output(self._new[var])
+        # What a block has made of its values is not seen outside it.
+        self._last.clear()
 
     def _bind(self, binding: relax.Binding) -> None:
         var = binding.var
@@ -155,6 +167,8 @@ class _Lowering:
         if isinstance(expr, relax.Call):
             args = [self._renewed(arg) for arg in expr.args]
             return relax.Call(expr.op, args, expr.attrs, expr.ty_args)
+        if isinstance(expr, relax.If):
+            return _Renamed(self._new).visit_expr(expr)
         return expr
 
     # Groups
@@ -195,7 +209,8 @@ class _Lowering:
         made: list[relax.Expr] = []
         for number, launch in enumerate(lowered.launches):
             final = number == len(lowered.launches) - 1
-            kernel = self._kernel(group.kernel, rule, number, launch.kernel, final)
+            title = group.kernel if final else str(launch.kernel.attrs["global_symbol"])
+            kernel = self._kernel(group.kernel, rule, title, launch.kernel)
             inputs = []
             for source in launch.inputs:
                 if isinstance(source, np.ndarray):
@@ -215,16 +230,34 @@ class _Lowering:
         return made[-1]
 
     def _kernel(
-        self, name: str, rule: Rule, number: int, function: tvm.tirx.PrimFunc, final: bool
+        self, group: str, rule: Rule, title: str, function: tvm.tirx.PrimFunc
     ) -> relax.GlobalVar:
-        """The kernel in the module; calls of one group share it. The last has its name."""
-        known = self._kernels.setdefault(name, [])
-        if number == len(known):
-            marks = {"op_pattern": OPAQUE, SCHEDULED: True, GROUP: name, RULE: rule.name}
-            function = function.with_attrs(marks)
-            title = name if final else str(function.attrs["global_symbol"])
-            known.append(self._builder.add_func(function.without_attr("global_symbol"), title))
-        return known[number]
+        """The kernel called `title` in the module.
+
+        Calls of one group share it where it is the same: a rule may make another of a call whose
+        arguments are known at compile time.
+        """
+        known = self._kernels.setdefault(title, [])
+        for other, kernel in known:
+            if tvm_ffi.structural_equal(other, function):
+                return kernel
+        marks = {"op_pattern": OPAQUE, SCHEDULED: True, GROUP: group, RULE: rule.name}
+        marked = function.with_attrs(marks).without_attr("global_symbol")
+        name = f"{title}_form{len(known)}" if known else title
+        known.append((function, self._builder.add_func(marked, name)))
+        return known[-1][1]
+
+
+@mutator
+class _Renamed(PyExprMutator):
+    """The branches of an If with other names for the values around it."""
+
+    def __init__(self, names: Mapping[relax.Var, relax.Expr]) -> None:
+        super().__init__()
+        self._names = names
+
+    def visit_var_(self, op: relax.Var) -> relax.Expr:
+        return self._names.get(op, op)
 
 
 def _argument(expr: relax.Expr) -> Argument:

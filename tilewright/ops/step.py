@@ -64,7 +64,7 @@ class Step:
     | relu | | max(x, 0) |
     | clip | low, high | min(max(x, low), high) |
     | leaky_relu | alpha | x where x > 0, else alpha * x |
-    | prelu | axis from the end, sign | x where x > 0, else sign * slope * x, a slope per element |
+    | prelu | axis, sign | x where x > 0, else sign * slope * x, a slope per element of the axis |
     | thresholded_relu | alpha | x where x > alpha, else 0 |
     | elu | alpha | x where x > 0, else alpha * (exp(x) - 1) |
     | celu | alpha, beta | x where x > 0, else alpha * (exp(x / beta) - 1) |

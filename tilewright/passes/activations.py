@@ -63,17 +63,20 @@ def _read(value: relax.Expr | float, graph: Graph, parameter: str) -> float:
     """A number from a form, an immediate, a constant of one element, or a call's attribute.
 
     An axis is counted from the end: a call's attribute, or where a constant is longer than one.
+    It is 0 where a slope is the same everywhere.
     """
     if isinstance(value, int | float):
         return value
     if is_constant(value) and parameter == "axis":
         shape = array_of(value).shape
-        return next((n - len(shape) for n, size in enumerate(shape) if size != 1), -1)
+        return next((n - len(shape) for n, size in enumerate(shape) if size != 1), 0)
     if is_constant(value):
         return array_of(value).item()
     _, found = graph.bound(value)
     if not isinstance(found, relax.Call):
         return value.value
     if parameter == "axis":
+        if array_of(found.args[1]).size == 1:
+            return 0
         return int(found.attrs.axis) % found.ty.ndim - found.ty.ndim
     return getattr(found.attrs, parameter)

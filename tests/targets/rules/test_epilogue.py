@@ -83,6 +83,14 @@ def test_prelu_has_a_slope_per_column():
 
 
 def test_refuses_what_it_cannot_do():
-    assert "max_pool" in Epilogue.refuses([Step("max_pool", (1,) * 11)])
-    assert "negative slope" in Epilogue.refuses([Step("prelu", (-1, -1))])
-    assert Epilogue.refuses([Step("bias"), Step("gelu")]) is None
+    assert "max_pool" in Epilogue.refuses([Step("max_pool", (1,) * 11)], -1)
+    assert "negative slope" in Epilogue.refuses([Step("prelu", (-1, -1))], -1)
+    assert Epilogue.refuses([Step("bias"), Step("gelu")], None) is None
+
+
+@pytest.mark.parametrize(
+    ("axis", "columns", "taken"), [(-3, -3, 1), (0, -3, 1), (-1, -3, 0), (-1, None, 0)]
+)
+def test_slopes_must_be_one_per_column(axis, columns, taken):
+    refusal = Epilogue.refuses([Step("prelu", (axis, 1))], columns)
+    assert refusal is None if taken else "one per column" in refusal

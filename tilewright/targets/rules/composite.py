@@ -53,7 +53,7 @@ def _refuses_excitation(call: GroupCall, target: Target) -> str | None:
         return "its sizes are open"
     if any(call.get(role).array is None for role in ("w1", "w2")):
         return "the weights are computed at run time"
-    if reason := Epilogue.refuses((spec.activation, spec.gate)):
+    if reason := Epilogue.refuses((spec.activation, spec.gate), None):
         return reason
     if spec.projection is None:
         return None

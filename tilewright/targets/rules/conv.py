@@ -161,7 +161,7 @@ def refuses(spec: ConvSpec) -> str | None:
         return "its sizes are open"
     if len(spec.x) == 3 and any(step.name == "max_pool" for step in spec.epilogue):
         return "it is one-dimensional and pools"
-    return Epilogue.refuses(split(spec.epilogue)[0])
+    return Epilogue.refuses(split(spec.epilogue)[0], 1 - len(spec.x))
 
 
 def _refuses(call: GroupCall, target: Target) -> str | None:

@@ -69,13 +69,19 @@ class Epilogue:
         self._operands = tuple(operands)
 
     @staticmethod
-    def refuses(steps: Sequence[Step]) -> str | None:
-        """Why these steps cannot be done in a store; None where they can."""
+    def refuses(steps: Sequence[Step], columns: int | None) -> str | None:
+        """Why these steps cannot be done in a store; None where they can.
+
+        `columns`: the result's axis, from the end, that the columns are; None where the kernel is
+        given no slopes.
+        """
         for step in steps:
             if step.name not in ELEMENTWISE and step.name not in _READING:
                 return f"the step {step} is not done in a store"
             if step.name == "prelu" and step.parameters[1] != 1:
                 return f"the step {step} has a negative slope"
+            if step.name == "prelu" and (columns is None or step.parameters[0] not in (0, columns)):
+                return f"the slopes of the step {step} are not one per column"
         return None
 
     def __call__(self, value: tirx.Expr, place: Index, column: Index, lanes: int) -> tirx.Expr:

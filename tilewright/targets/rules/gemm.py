@@ -68,13 +68,9 @@ def _refuses_linear(call: GroupCall, target: Target) -> str | None:
         return "the weights are computed at run time, or have a batch"
     if spec.pooled and not all(isinstance(size, int) for size in spec.x):
         return "it pools over open sizes"
-    return _refuses(call, spec.epilogue)
-
-
-def _refuses(call: GroupCall, steps: tuple[Step, ...]) -> str | None:
-    if call.spec.dtype != "float32":
-        return f"dtype {call.spec.dtype}"
-    return Epilogue.refuses(steps)
+    if spec.dtype != "float32":
+        return f"dtype {spec.dtype}"
+    return Epilogue.refuses(spec.epilogue, -1)
 
 
 def _lower_linear(call: GroupCall, target: Target) -> Lowered:
@@ -102,7 +98,9 @@ def _refuses_mlp(call: GroupCall, target: Target) -> str | None:
         return f"the result is transposed by {placed[0]}"
     if any(call.get(role) is None or call.get(role).array is None for role in ("w1", "w2")):
         return "the weights are computed at run time"
-    return _refuses(call, (spec.activation, *steps))
+    if spec.dtype != "float32":
+        return f"dtype {spec.dtype}"
+    return Epilogue.refuses((spec.activation, *steps), None)
 
 
 def _lower_mlp(call: GroupCall, target: Target) -> Lowered:
