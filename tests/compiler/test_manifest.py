@@ -49,7 +49,7 @@ def test_an_integer_input_says_what_it_indexes(tmp_path):
 
 
 def test_counts_the_kernels(made):
-    assert [row["name"] for row in made["kernels"]] == ["norm_0", "mlp_1_up", "mlp_11"]
+    assert [row["name"] for row in made["kernels"]] == ["norm_0", "mlp_1_up", "mlp_1"]
     calls = [row["calls"] for row in made["kernels"]]
     assert calls == sorted(calls, reverse=True)
 
@@ -59,7 +59,7 @@ def test_names_the_fusion_the_spec_and_the_nodes_of_each_kernel(made):
     # The two kernels of one group are of the same fusion, spec and nodes.
     keys = ("fusion", "spec", "nodes", "rule")
     assert [{key: row[key] for key in keys} for row in both] == [{key: mlp[key] for key in keys}]
-    assert norm["rule"] == "fallback" and mlp["rule"] == "mlp"
+    assert norm["rule"] == "norm" and mlp["rule"] == "mlp"
     assert (norm["fusion"], norm["spec"]["kind"]) == ("norm", "Norm")
     assert norm["spec"]["x"] == [1, "tokens", 32]
     ((*_, last),) = norm["nodes"]

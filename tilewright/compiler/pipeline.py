@@ -177,7 +177,7 @@ def _lower(work: Work) -> str:
 
 def _schedule(work: Work) -> str:
     work.mod, counts = schedule_all(work.mod, work.target)
-    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "nothing"
 
 
 def _weights(work: Work) -> str:

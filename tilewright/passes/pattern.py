@@ -28,6 +28,8 @@ COMMUTATIVE = frozenset(
     {"relax.add", "relax.multiply", "relax.maximum", "relax.minimum", "relax.logical_and"}
 )
 
+_CONSTANT, _TUPLE, _FIELD = "constant", "tuple", "field"
+
 
 @dataclass(frozen=True)
 class Match:
@@ -58,18 +60,54 @@ class Match:
         return Match(self.values, (*self.covered, var))
 
 
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A value, the variable it is bound to, and what a pattern looks at first."""
+
+    var: relax.Var | None
+    value: relax.Expr
+    kind: str
+    arguments: tuple[relax.Expr, ...]
+
+    @classmethod
+    def of(cls, var: relax.Var | None, value: relax.Expr) -> _Node:
+        arguments = tuple(value.args) if isinstance(value, relax.Call) else ()
+        return cls(var, value, _kind(value), arguments)
+
+
 class Graph:
     """A function's bindings, for matching: what each variable stands for."""
 
     def __init__(self, function: relax.Function) -> None:
         self._values = relax.analysis.get_var2val(function)
+        self._nodes: dict[int, _Node] = {}
+        # Kept alive: an id is that of another object once its own is gone.
+        self._seen: list[relax.Var] = []
 
     def bound(self, expr: relax.Expr) -> tuple[relax.Var | None, relax.Expr]:
         """The innermost variable of a chain of names, and the value bound to it."""
-        var = None
-        while isinstance(expr, relax.Var) and expr in self._values:
-            var, expr = expr, self._values[expr]
-        return var, expr
+        node = self._node(expr)
+        return node.var, node.value
+
+    def kind(self, expr: relax.Expr) -> str:
+        """The operator that `expr` is a call of; else "constant", "tuple", "field" or ""."""
+        return self._node(expr).kind
+
+    def arguments(self, expr: relax.Expr) -> tuple[relax.Expr, ...]:
+        """What the call that `expr` is takes; nothing when it is none."""
+        return self._node(expr).arguments
+
+    def _node(self, expr: relax.Expr) -> _Node:
+        # Matching asks for the same few values over and over; comparing them would cost the most.
+        if not isinstance(expr, relax.Var):
+            return _Node.of(None, expr)
+        if expr.id_ not in self._nodes:
+            var, value = None, expr
+            while isinstance(value, relax.Var) and value in self._values:
+                var, value = value, self._values[value]
+            self._nodes[expr.id_] = _Node.of(var, value)
+            self._seen.append(expr)
+        return self._nodes[expr.id_]
 
 
 class Pattern(ABC):
@@ -78,6 +116,10 @@ class Pattern(ABC):
     @abstractmethod
     def find(self, expr: relax.Expr, graph: Graph, match: Match) -> Iterator[Match]:
         """Every extension of `match` in which this pattern stands at `expr`."""
+
+    def kinds(self) -> frozenset[str] | None:
+        """The kinds (`Graph.kind`) of values at which it may match; None for any."""
+        return None
 
     def match(self, expr: relax.Expr, graph: Graph) -> Iterator[Match]:
         """Every way in which this pattern stands at `expr`."""
@@ -109,6 +151,10 @@ class Constant(Pattern):
     single: bool = False
     within: tuple[float, float] | None = None
     vector: bool = False
+
+    def kinds(self) -> frozenset[str]:
+        """Literals."""
+        return frozenset({_CONSTANT})
 
     def find(self, expr: relax.Expr, graph: Graph, match: Match) -> Iterator[Match]:
         """Match a literal, through variables."""
@@ -168,24 +214,29 @@ class Op(Pattern):
         self._arguments = arguments
         self._name = name
 
+    def kinds(self) -> frozenset[str]:
+        """Its operators."""
+        return frozenset(self._operators)
+
     def find(self, expr: relax.Expr, graph: Graph, match: Match) -> Iterator[Match]:
         """Match a call in either order of its arguments if the operator allows it."""
-        var, call = graph.bound(expr)
-        operator = getattr(getattr(call, "op", None), "name", None)
-        if not isinstance(call, relax.Call) or operator not in self._operators:
+        operator = graph.kind(expr)
+        if operator not in self._operators:
             return
+        var, call = graph.bound(expr)
+        arguments = graph.arguments(expr)
         known = match.get(self._name) if self._name is not None else None
         if var is not None and known is not None and known.same_as(var):
             # Met before, by way of another operand (x * sigmoid(x)): what it reads matched then.
             yield match
             return
         start = match._with(self._name, var if var is not None else call)
-        if start is None or len(call.args) < len(self._arguments):
+        if start is None or len(arguments) < len(self._arguments):
             return
         start = start._covering(var)
-        yield from _find_all(self._arguments, list(call.args), graph, start)
+        yield from _find_all(self._arguments, arguments, graph, start)
         if operator in COMMUTATIVE and len(self._arguments) == 2:
-            yield from _find_all(self._arguments, list(call.args)[::-1], graph, start)
+            yield from _find_all(self._arguments, arguments[::-1], graph, start)
 
 
 @dataclass(frozen=True)
@@ -194,6 +245,10 @@ class Item(Pattern):
 
     of: Pattern
     index: int
+
+    def kinds(self) -> frozenset[str]:
+        """Fields of tuples."""
+        return frozenset({_FIELD})
 
     def find(self, expr: relax.Expr, graph: Graph, match: Match) -> Iterator[Match]:
         """Match a field access."""
@@ -208,11 +263,15 @@ class Fields(Pattern):
     def __init__(self, *fields: Pattern) -> None:
         self._fields = fields
 
+    def kinds(self) -> frozenset[str]:
+        """Tuples."""
+        return frozenset({_TUPLE})
+
     def find(self, expr: relax.Expr, graph: Graph, match: Match) -> Iterator[Match]:
         """Match a tuple written in place or bound to a variable."""
         var, value = graph.bound(expr)
         if isinstance(value, relax.Tuple) and len(value.fields) == len(self._fields):
-            fields = list(value.fields)
+            fields = tuple(value.fields)
             yield from _find_all(self._fields, fields, graph, match._covering(var))
 
 
@@ -220,11 +279,22 @@ class Either(Pattern):
     """Any of several patterns, the first that leads to a whole match wins."""
 
     def __init__(self, *patterns: Pattern) -> None:
-        self._patterns = patterns
+        self._patterns = tuple((pattern, pattern.kinds()) for pattern in patterns)
+        self._by_kind: dict[str, tuple[Pattern, ...]] = {}
+
+    def kinds(self) -> frozenset[str] | None:
+        """Those of all patterns."""
+        kinds = [kinds for _, kinds in self._patterns]
+        return None if None in kinds else frozenset().union(*kinds)
 
     def find(self, expr: relax.Expr, graph: Graph, match: Match) -> Iterator[Match]:
         """Try the patterns in order."""
-        for pattern in self._patterns:
+        kind = graph.kind(expr)
+        if kind not in self._by_kind:
+            self._by_kind[kind] = tuple(
+                pattern for pattern, kinds in self._patterns if kinds is None or kind in kinds
+            )
+        for pattern in self._by_kind[kind]:
             yield from pattern.find(expr, graph, match)
 
 
@@ -235,6 +305,10 @@ class Tagged(Pattern):
     of: Pattern
     name: str
     word: str | float
+
+    def kinds(self) -> frozenset[str] | None:
+        """Those of `of`."""
+        return self.of.kinds()
 
     def find(self, expr: relax.Expr, graph: Graph, match: Match) -> Iterator[Match]:
         """Match `of`, once per name."""
@@ -247,6 +321,16 @@ class Tagged(Pattern):
 def maybe(wrap: Callable[[Pattern], Pattern], inner: Pattern) -> Pattern:
     """`wrap(inner)` where it is there, else `inner`."""
     return Either(wrap(inner), inner)
+
+
+def _kind(value: relax.Expr) -> str:
+    if isinstance(value, relax.Call):
+        return getattr(value.op, "name", "")
+    if isinstance(value, relax.Tuple):
+        return _TUPLE
+    if isinstance(value, relax.TupleGetItem):
+        return _FIELD
+    return _CONSTANT if is_constant(value) else ""
 
 
 def _check_operator(name: str) -> None:
@@ -271,7 +355,7 @@ def _relax_operators() -> frozenset[str]:
 
 
 def _find_all(
-    patterns: tuple[Pattern, ...], exprs: list[relax.Expr], graph: Graph, match: Match
+    patterns: tuple[Pattern, ...], exprs: tuple[relax.Expr, ...], graph: Graph, match: Match
 ) -> Iterator[Match]:
     if not patterns:
         yield match

@@ -11,6 +11,7 @@ from tilewright.ops import Spec
 from tilewright.passes.channels_last import to_last, to_second
 from tilewright.targets.catalog import CATALOG
 from tilewright.targets.rules.catalogue import lower
+from tilewright.targets.rules.registers import PIPELINE
 from tilewright.targets.rules.rule import Argument, Given, GroupCall, Launch
 from tilewright.targets.target import Target
 
@@ -66,7 +67,8 @@ def launched(
         # NaN shows what a kernel leaves unwritten.
         out = tvm.runtime.tensor(np.full(launch.shape, np.nan, "float32"))
         module = tvm.IRModule({"main": launch.kernel.with_attr("global_symbol", "main")})
-        tvm.tirx.build(module, tvm.target.Target(target.tvm_config()))["main"](*inputs, out)
+        config = tvm.target.Target(target.tvm_config())
+        tvm.tirx.build(module, config, pipeline=PIPELINE)["main"](*inputs, out)
         made.append(out)
     return made[-1].numpy()
 

@@ -6,13 +6,14 @@ import tvm
 from tvm import tirx
 
 from tilewright.targets import resolve
+from tilewright.targets.rules.registers import PIPELINE
 
 
 def built(function: tirx.PrimFunc, target: str) -> tvm.runtime.Module:
     """`function` in machine code for the target of that name, as `main`."""
     config = tvm.target.Target(resolve(target).tvm_config())
     mod = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
-    return tvm.tirx.build(mod, target=config)
+    return tvm.tirx.build(mod, target=config, pipeline=PIPELINE)
 
 
 def instructions(function: tirx.PrimFunc, target: str) -> list[str]:

@@ -9,12 +9,13 @@ from onnx import TensorProto, helper
 from tests.targets.rules.lowering import AVX2
 from tilewright.ops import Step
 from tilewright.targets.rules.pool import max_launch, mean_launch
+from tilewright.targets.rules.registers import PIPELINE
 
 
 def _run(launch, x: np.ndarray) -> np.ndarray:
     module = tvm.IRModule({"main": launch.kernel.with_attr("global_symbol", "main")})
     out = tvm.runtime.tensor(np.full(launch.shape, np.nan, "float32"))
-    built = tvm.tirx.build(module, tvm.target.Target(AVX2.tvm_config()))
+    built = tvm.tirx.build(module, tvm.target.Target(AVX2.tvm_config()), pipeline=PIPELINE)
     built["main"](tvm.runtime.tensor(np.ascontiguousarray(x)), out)
     return out.numpy()
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.targets.rules.lowering import AVX2
+from tilewright.targets.rules.registers import PIPELINE
 from tilewright.targets.rules.tir import Kernel, copy, fill, loop, pieces, seq
 
 
@@ -22,7 +23,9 @@ def test_pieces_cover_a_length(length, power):
 def _call(kernel, *arrays):
     module = tvm.IRModule({"main": kernel.with_attr("global_symbol", "main")})
     tensors = [tvm.runtime.tensor(array) for array in arrays]
-    tvm.tirx.build(module, tvm.target.Target(AVX2.tvm_config()))["main"](*tensors)
+    tvm.tirx.build(module, tvm.target.Target(AVX2.tvm_config()), pipeline=PIPELINE)["main"](
+        *tensors
+    )
     return tensors[-1].numpy()
 
 

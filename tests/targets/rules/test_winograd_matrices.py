@@ -6,6 +6,7 @@ import tvm
 from tvm import tirx
 
 from tests.targets.rules.lowering import AVX2
+from tilewright.targets.rules.registers import PIPELINE
 from tilewright.targets.rules.tir import Kernel, seq
 from tilewright.targets.rules.winograd_matrices import (
     POINTS,
@@ -50,7 +51,7 @@ def test_combine_is_a_product(matrix, zeros):
     ours = tvm.runtime.tensor(np.zeros(len(matrix), "float32"))
     data = np.random.default_rng(1).standard_normal(6).astype("float32")
     module = tvm.IRModule({"main": kernel.finish(seq(steps))})
-    built = tvm.tirx.build(module, tvm.target.Target(AVX2.tvm_config()))
+    built = tvm.tirx.build(module, tvm.target.Target(AVX2.tvm_config()), pipeline=PIPELINE)
     built["main"](tvm.runtime.tensor(data), ours)
     data[list(zeros)] = 0
     np.testing.assert_allclose(ours.numpy(), matrix @ data, rtol=1e-5, atol=1e-5)

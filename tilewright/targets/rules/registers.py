@@ -16,6 +16,8 @@ import tvm_ffi
 from tvm import tirx
 from tvm.tirx import AllocBuffer
 
+from tilewright.targets.rules.named_values import keep_named
+
 # The name of the pipeline for `relax.build(tir_pipeline=...)` and `tirx.build(pipeline=...)`.
 PIPELINE = "tilewright"
 # What is larger is memory in any case, and a thread's stack may be small.
@@ -27,7 +29,7 @@ def keep_local(
     function: tirx.PrimFunc, _mod: tvm.IRModule, _context: tvm.transform.PassContext
 ) -> tirx.PrimFunc:
     """Annotate the small buffers of scope "local" in a kernel."""
-    return tvm_ffi.structural_map(function, (AllocBuffer, _annotated))
+    return tvm_ffi.structural_map(keep_named(function), (AllocBuffer, _annotated))
 
 
 def _annotated(made: AllocBuffer) -> AllocBuffer:
