@@ -112,11 +112,10 @@ def test_efficientnet(tmp_path):
         z = _conv(net, net.Mul(s, z), 16, 4)
         y = net.Add(z, y) if residual else z
     work = keeps_numbers(net.model(y), tmp_path)
-    assert _count(work) == {"conv_chain": 2, "squeeze_excitation": 2}
-    chains = [g.spec for g in work.fusions.groups if g.fusion == "conv_chain"]
+    assert _count(work) == {"squeeze_excitation": 2}
+    blocks = [group.spec for group in work.fusions.groups]
     silu = (Step("bias"), Step("silu"))
-    assert {(c.first.epilogue, c.second.epilogue) for c in chains} == {(silu, silu)}
-    blocks = [g.spec for g in work.fusions.groups if g.fusion == "squeeze_excitation"]
+    assert [[conv.epilogue for conv in block.before] for block in blocks] == [[silu, silu]] * 2
     projections = [tuple(map(str, b.projection.epilogue)) for b in blocks]
     assert projections == [("bias",), ("bias", "residual")]
     assert {str(b.activation) for b in blocks} == {"silu"}

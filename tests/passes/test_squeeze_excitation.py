@@ -56,6 +56,45 @@ def test_fuses_the_projection(residual, tmp_path):
     assert [step.name for step in projection.epilogue] == ["bias", "residual"][: 1 + residual]
 
 
+def _made(net: Net, x: str, into: int, kernel: int = 3, group: int = 8) -> str:
+    weights = net.weight(8, into // group, kernel, kernel), net.weight(8)
+    return net.Relu(net.Conv(x, *weights, pads=[kernel // 2] * 4, group=group))
+
+
+def test_fuses_what_makes_the_scaled_value(tmp_path):
+    net = Net(x=(2, 4, 5, 5))
+    y = _made(net, _made(net, "x", 4, kernel=1, group=1), 8)
+    y = net.Conv(net.Mul(y, _gate(net, y)), net.weight(4, 8, 1, 1))
+    work = keeps_numbers(net.model(net.Add(y, "x")), tmp_path)
+    assert groups(work) == ["squeeze_excitation"] and outside_groups(work) == []
+    before = work.fusions.groups[0].spec.before
+    assert [conv.w for conv in before] == [(8, 4, 1, 1), (8, 1, 3, 3)]
+    assert all(len(conv.epilogue) == 2 for conv in before)
+
+
+def test_a_depthwise_convolution_alone_is_inside_too(tmp_path):
+    net = Net(x=(2, 8, 5, 5))
+    y = _made(net, "x", 8)
+    work = keeps_numbers(net.model(net.Mul(y, _gate(net, y))), tmp_path)
+    assert groups(work) == ["squeeze_excitation"]
+
+
+@pytest.mark.parametrize(("kernel", "group"), [(3, 1), (1, 1), (3, 2)])
+def test_another_convolution_before_it_stays_outside(kernel, group, tmp_path):
+    net = Net(x=(2, 8, 5, 5))
+    y = _made(net, "x", 8, kernel, group)
+    work = keeps_numbers(net.model(net.Mul(y, _gate(net, y))), tmp_path)
+    assert groups(work) == ["conv_block bias relu", "squeeze_excitation"]
+    assert declined(work, "squeeze_excitation") == set()
+
+
+def test_a_value_that_others_read_is_made_outside(tmp_path):
+    net = Net(x=(2, 8, 5, 5))
+    y = _made(net, "x", 8)
+    model = net.model(net.Mul(y, _gate(net, y)), net.Neg(y))
+    assert groups(keeps_numbers(model, tmp_path)) == ["conv_block bias relu", "squeeze_excitation"]
+
+
 def test_fuses_an_open_batch(tmp_path):
     net = Net(x=("n", 8, 5, 5))
     work = keeps_numbers(net.model(net.Mul("x", _gate(net, "x"))), tmp_path)

@@ -225,8 +225,14 @@ class _Lowering:
                 else:
                     inputs.append(made[source])
             whole = final and not lowered.channels_last
-            kind = call.ty if whole else _type(launch.shape, launch.dtype, call.args)
-            made.append(bb.emit(relax.call_tir(kernel, inputs, kind)))
+            shapes = (launch.shape, *launch.also)
+            kinds = [_type(shape, launch.dtype, call.args) for shape in shapes]
+            kind = call.ty if whole else kinds[0] if len(kinds) == 1 else kinds
+            results = bb.emit(relax.call_tir(kernel, inputs, kind))
+            if launch.also:
+                made += [bb.emit(relax.TupleGetItem(results, n)) for n in range(len(kinds))]
+            else:
+                made.append(results)
         return made[-1]
 
     def _kernel(

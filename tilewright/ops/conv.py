@@ -39,6 +39,11 @@ class ConvSpec(Spec):
             raise ValueError(f"Conv: {self.groups} groups")
 
     @property
+    def pointwise(self) -> bool:
+        """A matrix product over the channels of each position."""
+        return self.groups == 1 and not self.transposed and all(size == 1 for size in self.w[2:])
+
+    @property
     def depthwise(self) -> bool:
         """One filter per channel."""
         return self.groups > 1 and self.groups == self.x[1] and self.w[1] == 1

@@ -30,7 +30,7 @@ def accept(match: Match, graph: Graph) -> ConvChainSpec | Decline:
     for spec in (first, second):
         if isinstance(spec, Decline):
             return spec
-    if any(size != 1 for size in first.w[2:]) or first.groups > 1 or first.transposed:
+    if not first.pointwise:
         return Decline(
             "the first convolution is not pointwise", at=match["first_conv"], near=second.depthwise
         )

@@ -298,6 +298,22 @@ class Either(Pattern):
             yield from pattern.find(expr, graph, match)
 
 
+class Both(Pattern):
+    """Every one of several patterns, at the same value: `Both(Any("x"), Op(...))` names it."""
+
+    def __init__(self, *patterns: Pattern) -> None:
+        self._patterns = patterns
+
+    def kinds(self) -> frozenset[str] | None:
+        """What all of them may match."""
+        known = [kinds for p in self._patterns if (kinds := p.kinds()) is not None]
+        return frozenset.intersection(*known) if known else None
+
+    def find(self, expr: relax.Expr, graph: Graph, match: Match) -> Iterator[Match]:
+        """Match in order, each with what the earlier ones found."""
+        yield from _find_all(self._patterns, (expr,) * len(self._patterns), graph, match)
+
+
 @dataclass(frozen=True)
 class Tagged(Pattern):
     """`of`, with `values[name]` set to a word (or number) that says which alternative it was."""

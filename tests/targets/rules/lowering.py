@@ -65,11 +65,12 @@ def launched(
             else:
                 inputs.append(made[source])
         # NaN shows what a kernel leaves unwritten.
-        out = tvm.runtime.tensor(np.full(launch.shape, np.nan, "float32"))
+        shapes = (launch.shape, *launch.also)
+        outs = [tvm.runtime.tensor(np.full(shape, np.nan, "float32")) for shape in shapes]
         module = tvm.IRModule({"main": launch.kernel.with_attr("global_symbol", "main")})
         config = tvm.target.Target(target.tvm_config())
-        tvm.tirx.build(module, config, pipeline=PIPELINE)["main"](*inputs, out)
-        made.append(out)
+        tvm.tirx.build(module, config, pipeline=PIPELINE)["main"](*inputs, *outs)
+        made += outs
     return made[-1].numpy()
 
 

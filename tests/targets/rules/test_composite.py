@@ -4,23 +4,7 @@ import numpy as np
 
 from tests.targets.rules.convolutions import floats, reference
 from tests.targets.rules.lowering import close, run
-from tilewright.ops import ConcatSpec, ConvChainSpec, ConvSpec, SqueezeExcitationSpec, Step
-
-
-def test_squeeze_excitation():
-    x, w1, b1, w2, b2, w = floats(
-        3, (2, 20, 5, 6), (6, 20, 1, 1), (1, 6, 1, 1), (20, 6, 1, 1), (1, 20, 1, 1), (11, 20, 1, 1)
-    )
-    projection = ConvSpec("float32", x.shape, w.shape, (1, 1), (0,) * 4, (1, 1))
-    spec = SqueezeExcitationSpec(
-        "float32", x.shape, 6, (True, True), Step("relu"), Step("sigmoid"), projection
-    )
-    name, y = run(spec, (2, 11, 5, 6), x=x, w1=w1, b1=b1, w2=w2, b2=b2, w=w)
-    mean = x.astype("f8").mean((2, 3))
-    inner = np.maximum(mean @ w1[:, :, 0, 0].T + b1.reshape(-1), 0)
-    gate = 1 / (1 + np.exp(-(inner @ w2[:, :, 0, 0].T + b2.reshape(-1))))
-    assert name == "squeeze_excitation"
-    close(y, reference(x * gate[:, :, None, None], w, projection), 20)
+from tilewright.ops import ConcatSpec, ConvChainSpec, ConvSpec, Step
 
 
 def test_chain():

@@ -10,13 +10,14 @@ from tilewright.targets.rules import (
     gemm,
     norm,
     softmax,
+    squeeze_excitation,
     winograd,
 )
 from tilewright.targets.rules.rule import GroupCall, Lowered, Rule
 from tilewright.targets.target import Target
 
 RULES: tuple[Rule, ...] = (
-    composite.EXCITATION,
+    squeeze_excitation.SQUEEZE_EXCITATION,
     composite.CHAIN,
     composite.CONCAT,
     winograd.WINOGRAD,  # before conv, which takes every convolution that this one takes

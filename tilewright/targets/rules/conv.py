@@ -9,6 +9,8 @@ Where the convolution pads, x is copied once into a larger array with zeros arou
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from tvm import tirx
 from tvm.tirx import Stmt
@@ -16,7 +18,12 @@ from tvm.tirx import Stmt
 from tilewright.ops import ConvSpec, Step
 from tilewright.ops.spec import Shape
 from tilewright.targets.rules import conv_grouped, depthwise, pool
-from tilewright.targets.rules.contraction import Product, contraction, default_blocking
+from tilewright.targets.rules.contraction import (
+    Blocking,
+    Product,
+    contraction,
+    default_blocking,
+)
 from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands, operands_of
 from tilewright.targets.rules.geometry import Geometry
 from tilewright.targets.rules.packing import pack_columns
@@ -67,6 +74,12 @@ def padded(name: str, x: Given | int, g: Geometry, target: Target) -> Launch:
     return Launch(kernel.finish(body), (x,), (g.batch, *g.padded, g.channels), "float32")
 
 
+def blocking_of(g: Geometry, target: Target) -> Blocking:
+    """The knobs of a convolution as a product over its windows."""
+    depth = g.kernel[0] * g.kernel[1] * g.channels
+    return default_blocking(g.positions, g.out_channels, depth, target)
+
+
 def product(
     name: str,
     x: Given | int,
@@ -75,14 +88,17 @@ def product(
     steps: tuple[Step, ...],
     arrays: tuple[np.ndarray | Given | int, ...],
     target: Target,
+    scaled: Callable[[np.ndarray], int] | None = None,
 ) -> Launch:
-    """The convolution of an x that needs no padding, as a product over its windows."""
+    """The convolution of an x that needs no padding, as a product over its windows.
+
+    `scaled` gives the number of the result that holds the packed weights times something.
+    """
     (kh, kw), (dh, dw), wide = g.kernel, g.dilation, g.padded[1]
     c, n, m = g.channels, g.out_channels, g.positions
-    depth = kh * kw * c
     lanes = lanes_of(target)
-    blocking = default_blocking(m, n, depth, target)
-    columns = w.reshape(n, c, kh, kw).transpose(2, 3, 1, 0).reshape(depth, n)
+    blocking = blocking_of(g, target)
+    columns = w.reshape(n, c, kh, kw).transpose(2, 3, 1, 0).reshape(kh * kw * c, n)
     packed = pack_columns(columns, blocking.vectors * lanes, lanes)
     kernel = Kernel(name)
     values = kernel.param(g.x_padded, "float32", "x")
@@ -105,7 +121,8 @@ def product(
         return out.store(place, epilogue(value, place, column, width), width)
 
     nest = contraction(Product(m, n, values, g.window, reduction, weights), blocking, store, target)
-    return Launch(kernel.finish(nest), (x, packed, *inputs), g.y_last, "float32")
+    source = packed if scaled is None else scaled(packed)
+    return Launch(kernel.finish(nest), (x, source, *inputs), g.y_last, "float32")
 
 
 def convolution(
@@ -177,8 +194,15 @@ def _lower(call: GroupCall, target: Target) -> Lowered:
 
 def operands(call: GroupCall) -> tuple[np.ndarray | Given, ...]:
     """The operands of the steps, channels last."""
-    found = operands_of(call.spec.epilogue, call)
-    return tuple(Given(a.role, channels_last=True) if isinstance(a, Given) else a for a in found)
+    return channels_last(operands_of(call.spec.epilogue, call))
+
+
+def channels_last(arrays: tuple[np.ndarray | Given | int, ...]) -> tuple:
+    """The operands of a convolution's steps: residuals have their channels last."""
+    return tuple(
+        Given(array.role, channels_last=True) if isinstance(array, Given) else array
+        for array in arrays
+    )
 
 
 CONV = Rule("conv", ConvSpec, _refuses, _lower)

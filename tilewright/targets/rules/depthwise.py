@@ -76,8 +76,12 @@ def launch(
     steps: tuple[Step, ...],
     arrays: tuple[np.ndarray | Given | int, ...],
     target: Target,
+    means: bool = False,
 ) -> Launch:
-    """The whole convolution; `w` is [channels, 1, *kernel]."""
+    """The whole convolution; `w` is [channels, 1, *kernel].
+
+    With `means` a second result is the mean of each line, [batch, lines, channels].
+    """
     (kh, kw), channels = g.kernel, g.channels
     lanes = lanes_of(target)
     taps = np.ascontiguousarray(w.reshape(channels, kh * kw).T)
@@ -86,16 +90,25 @@ def launch(
     weights = kernel.param(taps.shape, "float32", "w")
     operands, inputs = epilogue_operands(kernel, arrays, channels, g.y_last, lanes)
     out = kernel.param(g.y_last, "float32", "y")
-    nest = _Nest(g, values, weights, out, Epilogue(steps, operands), lanes)
-    return Launch(kernel.finish(nest.whole()), (x, taps, *inputs), g.y_last, "float32")
+    also = ((g.batch, g.out[0], channels),) if means else ()
+    of_lines = kernel.param(*also, "float32", "means") if means else None
+    nest = _Nest(g, values, weights, out, Epilogue(steps, operands), lanes, of_lines)
+    return Launch(kernel.finish(nest.whole()), (x, taps, *inputs), g.y_last, "float32", also)
 
 
 class _Nest:
     def __init__(
-        self, g: Geometry, x: Flat, w: Flat, out: Flat, epilogue: Epilogue, lanes: int
+        self,
+        g: Geometry,
+        x: Flat,
+        w: Flat,
+        out: Flat,
+        epilogue: Epilogue,
+        lanes: int,
+        means: Flat | None,
     ) -> None:
         self._g, self._x, self._w, self._out, self._epilogue = g, x, w, out, epilogue
-        self._lanes = lanes
+        self._lanes, self._means = lanes, means
         axes = zip(g.size, g.out, g.kernel, g.strides, g.dilation, g.begins, strict=True)
         self._lines, self._columns = (stretches(*axis) for axis in axes)
 
@@ -127,6 +140,10 @@ class _Nest:
 
     def _channels(self, image: Index, h: Index, taps: Stretch, c: tirx.Expr, n: int) -> Stmt:
         steps = []
+        total = None
+        if self._means is not None:
+            total, made = local(n, "float32", "total")
+            steps += [made, total.store(0, number(0.0, "float32", n), n)]
         for columns in self._columns:
             start = columns.start
             for count, size in heights(columns.stop - columns.start, POSITIONS):
@@ -134,12 +151,16 @@ class _Nest:
                     loop(
                         count,
                         lambda t, start=start, size=size, columns=columns: self._tile(
-                            image, h, start + t * size, size, taps, columns, c, n
+                            image, h, start + t * size, size, taps, columns, c, n, total
                         ),
                         "tile",
                     )
                 )
                 start += count * size
+        if total is not None:
+            line = (image * self._g.out[0] + h) * self._g.channels + c
+            mean = total.load(0, n) * number(1.0 / self._g.out[1], "float32", n)
+            steps.append(self._means.store(line, mean, n))
         return seq(steps)
 
     def _tile(
@@ -152,6 +173,7 @@ class _Nest:
         columns: Stretch,
         c: tirx.Expr,
         n: int,
+        total: Flat | None,
     ) -> Stmt:
         g = self._g
         (height, width), (sh, sw), (dh, dw), kw = g.size, g.strides, g.dilation, g.kernel[1]
@@ -168,5 +190,10 @@ class _Nest:
         place = ((image * g.out[0] + h) * g.out[1] + start) * g.channels + c
         for p in range(size):
             at = place + p * g.channels
-            steps.append(self._out.store(at, self._epilogue(acc.load(p * n, n), at, c, n), n))
+            value = self._epilogue(acc.load(p * n, n), at, c, n)
+            if total is not None:
+                steps.append(acc.store(p * n, value, n))
+                value = acc.load(p * n, n)
+                steps.append(total.store(0, total.load(0, n) + value, n))
+            steps.append(self._out.store(at, value, n))
         return seq(steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -52,21 +53,23 @@ class Given:
 
 @dataclass(frozen=True)
 class Launch:
-    """One call of a kernel, whose last parameter is the result.
+    """One call of a kernel, whose last parameters are its results.
 
     An input is an argument of the group, an array made at compile time, or the number of an
-    earlier launch. `shape` and `dtype` are those of the result.
+    earlier result. `shape` and `dtype` are those of the result; `also` are the shapes of further
+    results, of the same dtype.
     """
 
     kernel: PrimFunc
     inputs: tuple[Given | np.ndarray | int, ...]
     shape: Shape
     dtype: str
+    also: tuple[Shape, ...] = ()
 
 
 @dataclass(frozen=True)
 class Lowered:
-    """A group as launches; the last one's result is the group's, `channels_last` or not."""
+    """A group as launches; the last one has one result, the group's, `channels_last` or not."""
 
     launches: tuple[Launch, ...]
     channels_last: bool = False
@@ -88,15 +91,16 @@ class Rule:
 
 @dataclass
 class Names:
-    """Kernel names of one group: its own, with a number from the second on."""
+    """Names for the kernels of one group; the last one gets the group's own in the end."""
 
     base: str
-    count: int = field(default=0)
+    given: Counter[str] = field(default_factory=Counter)
 
-    def next(self, what: str = "") -> str:
-        """A name nobody has."""
-        self.count += 1
-        return f"{self.base}_{what}" if what else self.base
+    def next(self, what: str = "part") -> str:
+        """A name nobody has: numbered from the second of its kind on."""
+        self.given[what] += 1
+        number = self.given[what]
+        return f"{self.base}_{what}{number if number > 1 else ''}"
 
 
 def last(shape: Shape) -> tuple[Dim, ...]:
