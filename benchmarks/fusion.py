@@ -27,17 +27,30 @@ from benchmarks import machine
 from benchmarks.feeds import FEEDS
 from benchmarks.models import MODELS
 
+# The models of the other benchmarks, and exports of which sizes are open.
+EXPORTS = {
+    **MODELS,
+    **dict.fromkeys(
+        (
+            "bert_base_dyn",
+            "resnet50_dynbatch",
+            "trained_minilm_l6_dyn",
+            "whisper_tiny_encoder_dyn",
+        ),
+        {},
+    ),
+}
 NAMES = tuple(fusion.name for fusion in tilewright.DEFAULT_FUSIONS)
 
 
 def main() -> int:
     """Run the models named on the command line, all of them by default."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(MODELS)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(EXPORTS)}")
     default = Path(os.environ.get("TILEWRIGHT_ZOO", "zoo"))
     parser.add_argument("--zoo", type=Path, default=default, help="folder made by tools.zoo")
     arguments = parser.parse_args()
-    names = arguments.names or list(MODELS)
+    names = arguments.names or list(EXPORTS)
     paths = {name: arguments.zoo / "models" / f"{name}.onnx" for name in names}
     rows = {}
     for name, path in paths.items():
@@ -55,7 +68,7 @@ def main() -> int:
 
 def look(name: str, path: Path) -> dict[str, Any]:
     """Groups and coverage of a model, and its numbers with all fusions and with none."""
-    report = tilewright.analyze(path, shapes=MODELS[name])
+    report = tilewright.analyze(path, shapes=EXPORTS[name])
     keys = ("coverage", "operators_before", "operators_after", "traffic_reduction", "flops")
     return {
         **{key: report[key] for key in keys},
@@ -83,7 +96,8 @@ def steps(spec: dict[str, Any]) -> list[str]:
     """The steps of every epilogue in a spec, without their numbers."""
     found = [step.partition("(")[0] for step in spec.get("epilogue", ())]
     parts = [value for value in spec.values() if isinstance(value, dict)]
-    parts += [part for part in spec.get("parts", ()) if isinstance(part, dict)]
+    for several in ("parts", "before"):
+        parts += [part for part in spec.get(several, ()) if isinstance(part, dict)]
     return found + [step for part in parts for step in steps(part)]
 
 
@@ -108,7 +122,7 @@ def compare(name: str, path: Path, options: tilewright.CompileOptions) -> dict[s
             np.savez(feed, **FEEDS[name]())
             inputs = [str(feed)]
         try:
-            report = tilewright.verify(path, shapes=MODELS[name], options=options, inputs=inputs)
+            report = tilewright.verify(path, shapes=EXPORTS[name], options=options, inputs=inputs)
         except tilewright.TilewrightError as error:
             return {"passed": False, "error": str(error)}
     return {"passed": report.passed, "budget_used": report.worst["used"]}

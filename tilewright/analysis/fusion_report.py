@@ -50,9 +50,10 @@ class _Facts:
 
 def collect(model: onnx.GraphProto, work: Work) -> _Facts:
     """Costs of every node, taken right after normalisation, before import drops the weights."""
-    shapes = infer_shapes(work.model)
+    dims = sizes_to_try({k: list(v) for k, v in work.bounds.items()})[-1]
+    shapes = infer_shapes(work.model, dims)
     dtypes = infer_dtypes(work.model)
-    facts = _Facts(shapes, dtypes, sizes_to_try({k: list(v) for k, v in work.bounds.items()})[-1])
+    facts = _Facts(shapes, dtypes, dims)
     halves = silu_halves(model)
     for node in model.node:
         counts = is_operator(node) and not halves.intersection(node.output)

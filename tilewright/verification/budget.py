@@ -46,7 +46,7 @@ class Budget:
 
 def output_budgets(model: OnnxModel, dims: dict[str, int]) -> dict[str, Budget]:
     """The budget of each output, for open dimensions of sizes `dims`."""
-    shapes = {name: _sized(shape, dims) for name, shape in infer_shapes(model).items()}
+    shapes = {name: _sized(shape, dims) for name, shape in infer_shapes(model, dims).items()}
     paths: dict[str, float] = {}
     for node in model.graph.node:
         longest = max((paths.get(name, 0.0) for name in node.input), default=0.0)

@@ -6,6 +6,7 @@ from onnx import helper, numpy_helper
 
 from tests import models
 from tests.compiling import module_of
+from tests.net import Net
 from tilewright.compiler.importer.load import load
 from tilewright.compiler.importer.normalise import fold
 
@@ -140,6 +141,15 @@ def test_infers_shapes_with_names(model_file):
     model = load(model_file(models.linear("n")))
     known = fold.infer_shapes(model)
     assert known["xw"] == ("n", 32) and known["w"] == (64, 32)
+
+
+def test_sizes_for_open_dimensions_are_carried_through_computed_shapes(model_file):
+    net = Net(x=("n", 4))
+    rows = net.Gather(net.Shape("x"), net.ints(0))
+    y = net.Relu(net.Expand(net.const(1.0), net.Concat(rows, net.Mul(rows, net.ints(2)), axis=0)))
+    model = load(model_file(net.model(y)))
+    assert not isinstance(fold.infer_shapes(model)[y][1], int)
+    assert fold.infer_shapes(model, {"n": 3})[y] == (3, 6)
 
 
 def test_infers_types_and_knows_those_of_weights(model_file):

@@ -12,6 +12,7 @@ become a gigabyte in the library.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -67,10 +68,18 @@ def _check_shapes(model: OnnxModel) -> None:
         ) from error
 
 
-def infer_shapes(model: OnnxModel) -> dict[str, Shape]:
-    """Shape of every tensor whose rank is known; a dimension is a size, a name, or None."""
+def infer_shapes(model: OnnxModel, sizes: Mapping[str, int] | None = None) -> dict[str, Shape]:
+    """Shape of every tensor whose rank is known; a dimension is a size, a name, or None.
+
+    With `sizes` the open dimensions of the inputs have those: sizes that are computed on the way
+    are then known too.
+    """
     shown = model.with_weight_types()
     del shown.graph.value_info[:]
+    for value in shown.graph.input:
+        for dim in value.type.tensor_type.shape.dim:
+            if sizes and dim.dim_param in sizes:
+                dim.dim_value = sizes[dim.dim_param]
     inferred = onnx.shape_inference.infer_shapes(shown, data_prop=True)
     graph = inferred.graph
     shapes = {
