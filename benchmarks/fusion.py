@@ -28,18 +28,11 @@ from benchmarks.feeds import FEEDS
 from benchmarks.models import MODELS
 
 # The models of the other benchmarks, and exports of which sizes are open.
-EXPORTS = {
-    **MODELS,
-    **dict.fromkeys(
-        (
-            "bert_base_dyn",
-            "resnet50_dynbatch",
-            "trained_minilm_l6_dyn",
-            "whisper_tiny_encoder_dyn",
-        ),
-        {},
-    ),
-}
+OPEN = (
+    *("bert_base_dyn", "resnet50_dynbatch"),
+    *("trained_minilm_l6_dyn", "whisper_tiny_encoder_dyn"),
+)
+EXPORTS = {**MODELS, **{name: {} for name in OPEN}}
 NAMES = tuple(fusion.name for fusion in tilewright.DEFAULT_FUSIONS)
 
 
