@@ -27,12 +27,16 @@ from benchmarks import machine
 from benchmarks.feeds import FEEDS
 from benchmarks.models import MODELS
 
-# The models of the other benchmarks, and exports of which sizes are open.
-OPEN = (
-    *("bert_base_dyn", "resnet50_dynbatch"),
-    *("trained_minilm_l6_dyn", "whisper_tiny_encoder_dyn"),
-)
-EXPORTS = {**MODELS, **{name: {} for name in OPEN}}
+# The models of the other benchmarks, and the exports of which sizes are open.
+_TOKENS = {name: (2, 77) for name in ("input_ids", "attention_mask", "token_type_ids")}
+EXPORTS = {
+    **MODELS,
+    "resnet50_dynbatch": {},
+    "whisper_tiny_encoder_dyn": {},
+    # TVM's memory plan does not follow their Range yet: sizes that no other model has.
+    "bert_base_dyn": _TOKENS,
+    "trained_minilm_l6_dyn": _TOKENS,
+}
 NAMES = tuple(fusion.name for fusion in tilewright.DEFAULT_FUSIONS)
 
 

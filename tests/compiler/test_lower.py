@@ -50,6 +50,12 @@ def test_open_sizes_between_the_kernels_of_a_group(tmp_path):
     keeps_numbers(net.model(net.MatMul(hidden, net.weight(16, 8))), tmp_path)
 
 
+def test_an_open_number_of_long_rows(tmp_path):
+    """Long enough that they are summed in parts, whatever their number is."""
+    net = Net(x=("n", 3001))
+    keeps_numbers(net.model(net.MatMul("x", net.weight(3001, 203))), tmp_path)
+
+
 def _branch(op: str, of: str) -> onnx.GraphProto:
     out = helper.make_empty_tensor_value_info(op)
     return helper.make_graph([helper.make_node(op, [of], [op])], op, [], [out])

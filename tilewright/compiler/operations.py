@@ -214,6 +214,8 @@ def _expression(expr: tirx.Expr) -> int:
 
 def _one(node: tirx.Expr) -> int:
     """Operations of the node itself: its lanes, or none."""
+    if not hasattr(node.ty, "dtype"):
+        return 0  # It gives nothing: a prefetch.
     dtype = tvm.DataType(str(node.ty.dtype))
     counts = isinstance(node, _ARITHMETIC) or getattr(node.op, "name", "") in _CALLS
     return dtype.lanes if counts and str(dtype).startswith(("float", "bfloat")) else 0

@@ -22,14 +22,13 @@ from __future__ import annotations
 from tilewright.ops import AttentionSpec
 from tilewright.targets.rules.attention_nest import Blocking, Nest, views_of
 from tilewright.targets.rules.attention_scores import Scores
+from tilewright.targets.rules.contraction import shares
 from tilewright.targets.rules.register_tile import lanes_of
 from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Rule
 from tilewright.targets.rules.tir import Flat, Kernel
 from tilewright.targets.target import Target
 
 FLOAT_BYTES = 4
-# Enough pieces that two to sixteen threads get nearly equal shares.
-PIECES = 16
 
 
 def default_blocking(spec: AttentionSpec, target: Target) -> Blocking:
@@ -40,7 +39,7 @@ def default_blocking(spec: AttentionSpec, target: Target) -> Blocking:
     blocks = -(-spec.keys // most)
     panels = -(-spec.queries // (vectors * lanes))
     # Keys and values are fetched again for every piece: as few as keep all threads busy.
-    wanted = -(-PIECES // (spec.batch * spec.heads))
+    wanted = -(-shares(target) // (spec.batch * spec.heads))
     return Blocking(vectors, -(-panels // min(panels, wanted)), -(-spec.keys // blocks))
 
 

@@ -77,7 +77,7 @@ def padded(name: str, x: Given | int, g: Geometry, target: Target) -> Launch:
 def blocking_of(g: Geometry, target: Target) -> Blocking:
     """The knobs of a convolution as a product over its windows."""
     depth = g.kernel[0] * g.kernel[1] * g.channels
-    return default_blocking(g.positions, g.out_channels, depth, target)
+    return default_blocking(g.positions, g.out_channels, depth, target, cut=g.kernel == (1, 1))
 
 
 def product(

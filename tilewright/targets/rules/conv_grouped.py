@@ -17,9 +17,9 @@ from tilewright.ops import Step
 from tilewright.targets.rules.contraction import (
     FEWEST_ROWS,
     FLOAT_BYTES,
-    PIECES,
     Product,
     contraction,
+    shares,
     undivided,
 )
 from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands
@@ -34,7 +34,7 @@ from tilewright.targets.target import Target
 def block_rows(g: Geometry, target: Target) -> int:
     """Outputs of a block: their windows stay in half of L2 for all groups."""
     in_cache = target.l2_bytes // 2 // (FLOAT_BYTES * g.channels * g.kernel[0])
-    share = -(-g.positions // PIECES)
+    share = -(-g.positions // shares(target))
     most = min(g.positions, max(FEWEST_ROWS, min(in_cache, share)))
     # Nearly equal blocks: the last two compute fewer rows twice than there are blocks.
     return -(-g.positions // -(-g.positions // most))

@@ -21,6 +21,9 @@ from tvm.tirx import Stmt
 from tilewright.targets.rules.tir import Flat, Index, bind, index, local, loop, number, pieces, seq
 from tilewright.targets.target import Target
 
+# float32 numbers of a cache line.
+LINE_FLOATS = 16
+
 
 @dataclass(frozen=True)
 class Reduction:
@@ -39,7 +42,8 @@ class Panel:
     """`width` columns of b that are computed together, from element `base` on.
 
     Packed: `stride` elements (whole vectors) per k, lanes of the last vector that are beyond
-    `width` are computed and not stored. Not packed: `stride` is the length of a row of b.
+    `width` are computed and not stored. Not packed: `stride` is the length of a row of b. `ahead`
+    is where the panel begins that is fetched from memory meanwhile, line by line.
     """
 
     b: Flat
@@ -47,6 +51,7 @@ class Panel:
     stride: Index
     width: int
     packed: bool
+    ahead: Index | None = None
 
 
 def lanes_of(target: Target, dtype: str = "float32") -> int:
@@ -81,10 +86,12 @@ def tile(
     lanes: int,
     store: Callable[[int, int, int, tirx.Expr], Stmt],
     dtype: str = "float32",
+    begun: Callable[[int, int, int], tirx.Expr] | None = None,
 ) -> Stmt:
     """Compute one tile. `rows[r]` is where row r of `a` begins.
 
-    `store(r, column, lanes, value)` is the statement that puts `value` in its place.
+    `store(r, column, lanes, value)` is the statement that puts `value` in its place. The sums start
+    from `begun(r, column, lanes)`, from 0 without it.
     """
     if panel.packed:
         vectors = [(start, lanes) for start in range(0, panel.width, lanes)]
@@ -94,7 +101,9 @@ def tile(
     acc, made = local(len(rows) * width, dtype, "acc")
     steps = [made]
     for r in range(len(rows)):
-        steps += [acc.store(r * width + at, number(0.0, dtype, n), n) for at, n in vectors]
+        for at, n in vectors:
+            value = begun(r, at, n) if begun else number(0.0, dtype, n)
+            steps.append(acc.store(r * width + at, value, n))
 
     def body(begins: list[tirx.Expr]) -> Stmt:
         def run(j: tirx.Expr) -> Stmt:
@@ -108,6 +117,9 @@ def tile(
             place = panel.base + (j * reduction.length + k) * panel.stride
             columns = [panel.b.load(place + at, n) for at, n in vectors]
             done = []
+            if panel.ahead is not None:
+                line = panel.ahead + (j * reduction.length + k) * panel.stride
+                done += [panel.b.prefetch(line + at) for at in range(0, width, LINE_FLOATS)]
             for r, begin in enumerate(begins):
                 for (at, n), column in zip(vectors, columns, strict=True):
                     here = r * width + at

@@ -87,6 +87,14 @@ class Flat:
         value = BufferLoad(self.buffer, [index(offset)])
         return value if lanes == 1 else tirx.Broadcast(value, lanes)
 
+    def prefetch(self, offset: Index) -> Stmt:
+        """Ask for the cache line of an element that will be read soon."""
+        element = BufferLoad(self.buffer, [index(offset)])
+        reads, keeps, data = 0, 3, 1  # As LLVM's llvm.prefetch has them.
+        return tirx.Evaluate(
+            tirx.call_intrin("void", "tirx.prefetch", tirx.address_of(element), reads, keeps, data)
+        )
+
     def store(self, offset: Index, value: tirx.Expr, lanes: int = 1) -> Stmt:
         """Write `lanes` elements from `offset` on."""
         return BufferStore(self.buffer, value, [_place(offset, lanes)])

@@ -25,12 +25,12 @@ from tilewright.ops import ConvSpec, Step
 from tilewright.targets.rules import conv
 from tilewright.targets.rules.contraction import (
     FLOAT_BYTES,
-    PIECES,
     Blocking,
     Product,
     Store,
     contraction,
     contractions,
+    shares,
     undivided,
 )
 from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands
@@ -220,7 +220,7 @@ def block_rows(tiling: Tiling, target: Target) -> int | None:
     """Tiles of a block; None where blocks would be too few or too small."""
     most = most_rows(target, 2)
     in_cache = target.l2_bytes // 2 // (FLOAT_BYTES * tiling.matrices * tiling.g.channels)
-    rows = min(in_cache, MOST * most, tiling.tiles // PIECES) // most * most
+    rows = min(in_cache, MOST * most, tiling.tiles // shares(target)) // most * most
     return rows if rows >= FEWEST * most else None
 
 
