@@ -28,7 +28,7 @@ from benchmarks.feeds import FEEDS
 from benchmarks.models import MODELS
 
 # The models of the other benchmarks, and the exports of which sizes are open.
-_TOKENS = {name: (2, 77) for name in ("input_ids", "attention_mask", "token_type_ids")}
+_TOKENS = dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), (2, 77))
 EXPORTS = {
     **MODELS,
     "resnet50_dynbatch": {},

@@ -164,14 +164,15 @@ def _in_parts(rows: int, n: int, depth: int, vectors: int, parts: int, target: T
 
 
 def _traffic(knobs: Blocking, rows: int, n: int, depth: int, target: Target) -> int:
-    """Numbers that cross the border of L2."""
+    """Numbers that cross the border of L2, weighted."""
     blocks = -(-rows // (knobs.rows * knobs.tiles))
     stretches = -(-n // (knobs.vectors * lanes_of(target) * knobs.panels))
     b = n * depth * (blocks if FLOAT_BYTES * n * depth > target.l2_bytes // 2 else 1)
     # Stretches of one block follow each other: rows of all k are still in L2, parts of them not.
     a = rows * depth * (stretches if knobs.parts > 1 else 1)
     sums = 2 * knobs.parts * rows * n if knobs.parts > 1 else 0
-    return a + b + sums
+    # Sums are loaded and stored by the instruction stream itself: not worth it for a little.
+    return (a + b + sums) * (3 if knobs.parts > 1 else 2)
 
 
 def undivided(m: int, n: int, k: int, target: Target) -> Blocking:
