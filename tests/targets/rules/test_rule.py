@@ -14,7 +14,7 @@ def test_an_argument_by_role():
 def test_kernel_names():
     names = Names("conv_block_3")
     given = [names.next("pad"), names.next(), names.next()]
-    assert given == ["conv_block_3_pad", "conv_block_3_part", "conv_block_3_part2"]
+    assert given == ["conv_block_3_pad", "conv_block_3_conv", "conv_block_3_conv2"]
 
 
 def test_channels_last_shape():

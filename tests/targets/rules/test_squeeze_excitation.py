@@ -91,6 +91,8 @@ def test_the_tensor_is_read_once():
     call = group(spec, (1, 8, 9, 9), **arrays)
     launches = SQUEEZE_EXCITATION.lower(call, AVX2).launches
     names = [str(launch.kernel.attrs["global_symbol"]) for launch in launches]
-    assert names == [f"group_{n}" for n in ("part", "mean", "layer", "layer2", "weights", "part2")]
+    assert names == [
+        f"group_{n}" for n in ("depthwise", "mean", "layer", "layer2", "weights", "projection")
+    ]
     name, _ = run_group(call, arrays)
     assert name == "squeeze_excitation"

@@ -54,7 +54,7 @@ STATED = {
     "log": (vector_math.log, np.log, 0.9, ALL),
     "tanh": (vector_math.tanh, np.tanh, 3.9, ALL),
     "erf": (vector_math.erf, _erf, 3.9, ALL),
-    "sigmoid": (vector_math.sigmoid, _sigmoid, 2.5, ALL),
+    "sigmoid": (vector_math.sigmoid, _sigmoid, 2.5, -87),
     "softplus": (vector_math.softplus, _softplus, 2.6, ALL),
     "elu": (lambda x: vector_math.elu(x, 1.0), _elu, 1.7, ALL),
     "silu": (vector_math.silu, lambda x: x * _sigmoid(x), 3.3, -87),

@@ -41,7 +41,9 @@ def _lower_chain(call: GroupCall, target: Target) -> Lowered:
     names = Names(call.name)
     x = Given("x", channels_last=True)
     arrays = operands_of(spec.first.epilogue, call, residuals=(), prefix="first_")
-    first = conv.convolution(names, spec.first, x, call.get("first_w").array, arrays, target)
+    first = conv.convolution(
+        names, spec.first, x, call.get("first_w").array, arrays, target, what="first"
+    )
     arrays = conv.channels_last(operands_of(spec.second.epilogue, call))
     second = conv.convolution(
         names, spec.second, len(first) - 1, call.get("w").array, arrays, target, first=len(first)

@@ -133,8 +133,12 @@ def convolution(
     arrays: tuple[np.ndarray | Given | int, ...],
     target: Target,
     first: int = 0,
+    what: str = "conv",
 ) -> tuple[Launch, ...]:
-    """Everything of `spec`: padding, product, pool. `first` is the number of the first launch."""
+    """Everything of `spec`: padding, product, pool.
+
+    `first` is the number of the first result, and `what` the convolution's part in its group.
+    """
     g = Geometry(spec)
     steps, pools = split(spec.epilogue)
     launches: list[Launch] = []
@@ -144,12 +148,12 @@ def convolution(
         return first + len(launches) - 1
 
     if spec.depthwise and g.out_channels == g.channels:
-        y = add(depthwise.launch(names.next(), x, g, w, steps, arrays, target))
+        y = add(depthwise.launch(names.next(what), x, g, w, steps, arrays, target))
     else:
         if g.pads:
             x = add(padded(names.next("pad"), x, g, target))
         nest = product if spec.groups == 1 else conv_grouped.product
-        y = add(nest(names.next(), x, g, w, steps, arrays, target))
+        y = add(nest(names.next(what), x, g, w, steps, arrays, target))
     return (*launches, *pooled(names, y, g.y_last, pools, target))
 
 

@@ -96,8 +96,8 @@ class Names:
     base: str
     given: Counter[str] = field(default_factory=Counter)
 
-    def next(self, what: str = "part") -> str:
-        """A name nobody has: numbered from the second of its kind on."""
+    def next(self, what: str = "conv") -> str:
+        """A name that no other has: numbered from the second of its kind on."""
         self.given[what] += 1
         number = self.given[what]
         return f"{self.base}_{what}{number if number > 1 else ''}"

@@ -103,7 +103,7 @@ class _Block:
             return x, self.add(pool.mean_launch(self.names.next("mean"), spec.x, target, x))
         arrays = operands_of(filters.epilogue, self._call, residuals=(), prefix=_DEPTHWISE)
         w = self._call.get(f"{_DEPTHWISE}w").array
-        name = self.names.next()
+        name = self.names.next("depthwise")
         x = self.add(depthwise.launch(name, x, g, w, filters.epilogue, arrays, target, means=True))
         lines = (g.batch, g.channels, g.out[0])
         return x, self.add(pool.mean_launch(self.names.next("mean"), lines, target, x + 1))
@@ -111,7 +111,9 @@ class _Block:
     def _convolution(self, part: ConvSpec, x: Given | int, prefix: str) -> int:
         arrays = operands_of(part.epilogue, self._call, residuals=(), prefix=prefix)
         w, first = self._call.get(f"{prefix}w").array, self._results()
-        return self.add(*conv.convolution(self.names, part, x, w, arrays, self._target, first))
+        what = prefix.rstrip("_")
+        launches = conv.convolution(self.names, part, x, w, arrays, self._target, first, what)
+        return self.add(*launches)
 
     def gate(self, means: int) -> int:
         """The factor of each channel, [n, c]."""
@@ -144,7 +146,7 @@ class _Block:
             return self.add(_scaled_rows(self.names.next("weights"), packed, gate, g, target))
 
         steps, pools = conv.split(spec.epilogue)
-        name = self.names.next()
+        name = self.names.next("projection")
         y = self.add(conv.product(name, x, g, w, steps, arrays, target, weights))
         self.add(*conv.pooled(self.names, y, g.y_last, pools, target))
 

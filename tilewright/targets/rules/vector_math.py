@@ -12,7 +12,7 @@ holds it in tests/targets/rules/test_vector_math.py.
 
     exp, exp_nonpositive    1.2        tanh            3.9
     expm1                   1.7        erf             3.9
-    log                     0.9        sigmoid         2.5
+    log                     0.9        sigmoid         2.5, x > -87: 0 from -88.7 on
     elu, alpha = 1          1.7        softplus        2.6
     silu, x > -87           3.3        mish, x > -87   4.8
 
@@ -58,6 +58,8 @@ _SQRT_HALF_BITS = 0x3F3504F3
 _SMALLEST_NORMAL = 2.0**-126
 # Below, exp is 0 and expm1 is -1; above, both are infinite.
 _EXP_LEAST, _EXP_MOST, _EXPM1_LEAST = -104.0, 89.0, -20.0
+# 2^n has an exponent between them: at the least x it is that of infinity.
+_SIGMOID_LEAST, _SIGMOID_MOST = -89.0, 87.0
 # From here on tanh and erf are 1.
 _TANH_MOST, _ERF_MOST = 9.02, 3.925
 
@@ -147,17 +149,16 @@ def erf(x: Expr) -> Expr:
 
 
 def sigmoid(x: Expr) -> Expr:
-    """The logistic function 1 / (1 + exp(-x)), as accurate below 0 as above."""
+    """The logistic function 1 / (1 + exp(-x)), as accurate below 0 as above; 0 from -88.7 on."""
     let = Lets()
-    x, z = _with_decay(let, x)
-    return let.body(tirx.Select(x < 0.0, z, like(x, 1.0)) / (1.0 + z))
+    return let.body(like(x, 1.0) / _one_and_exp(let, x))
 
 
 def silu(x: Expr) -> Expr:
     """SiLU, also called swish: x sigmoid(x)."""
     let = Lets()
     x = let(x, "x")
-    return let.body(x * sigmoid(x))
+    return let.body(x / _one_and_exp(let, x))
 
 
 def gelu(x: Expr) -> Expr:
@@ -198,6 +199,13 @@ def elu(x: Expr, alpha: float) -> Expr:
     let = Lets()
     x = let(x, "x")
     return let.body(tirx.Select(x > 0.0, x, alpha * expm1(x)))
+
+
+def _one_and_exp(let: Lets, x: Expr) -> Expr:
+    """1 + exp(-x), infinite where exp(-x) is; all of exp(x) for x > 87 is lost beside the 1."""
+    negated = -tirx.min(_SIGMOID_MOST, tirx.max(_SIGMOID_LEAST, x))
+    r, n = _reduced(let, negated, _BIAS)
+    return _exp_near_zero(r) * _power(n) + 1.0
 
 
 def _reduced(let: Lets, x: Expr, bias: int) -> tuple[Expr, Expr]:
