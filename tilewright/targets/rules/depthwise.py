@@ -1,6 +1,6 @@
 """Depthwise convolutions, channels last: one filter per channel.
 
-    for tiles of neighbouring outputs in a row, for a few vectors of channels:
+    for tiles of neighbouring outputs in a row, for vectors of channels:
         acc[position, channel] = sum over kh, kw of x[oh s + kh, ow s + kw, c] * w[kh, kw, c]
 
 Nothing is padded: outputs whose windows leave the input are computed apart, with their own taps,
@@ -27,6 +27,7 @@ from tilewright.targets.rules.tir import (
     Index,
     Kernel,
     branch,
+    fill,
     index,
     local,
     loop,
@@ -127,40 +128,37 @@ class _Nest:
         return loop(self._g.batch * self._g.out[0], piece, "line", parallel=many)
 
     def _line(self, image: Index, h: Index, taps: Stretch) -> Stmt:
-        channels, lanes = self._g.channels, self._lanes
-        full, rest = divmod(channels, lanes)
+        g = self._g
         steps = []
-        if full:
-            steps.append(
-                loop(full, lambda v: self._channels(image, h, taps, v * lanes, lanes), "v")
-            )
-        for at, n in pieces(rest, lanes):
-            steps.append(self._channels(image, h, taps, index(full * lanes + at), n))
-        return seq(steps)
-
-    def _channels(self, image: Index, h: Index, taps: Stretch, c: tirx.Expr, n: int) -> Stmt:
-        steps = []
-        total = None
         if self._means is not None:
-            total, made = local(n, "float32", "total")
-            steps += [made, total.store(0, number(0.0, "float32", n), n)]
+            line = (image * g.out[0] + h) * g.channels
+            steps.append(fill(self._means, line, g.channels, self._lanes))
         for columns in self._columns:
             start = columns.start
             for count, size in heights(columns.stop - columns.start, POSITIONS):
                 steps.append(
                     loop(
                         count,
-                        lambda t, start=start, size=size, columns=columns: self._tile(
-                            image, h, start + t * size, size, taps, columns, c, n, total
+                        lambda t, start=start, size=size, columns=columns: self._channels(
+                            image, h, start + t * size, size, taps, columns
                         ),
                         "tile",
                     )
                 )
                 start += count * size
-        if total is not None:
-            line = (image * self._g.out[0] + h) * self._g.channels + c
-            mean = total.load(0, n) * number(1.0 / self._g.out[1], "float32", n)
-            steps.append(self._means.store(line, mean, n))
+        return seq(steps)
+
+    def _channels(
+        self, image: Index, h: Index, start: Index, size: int, lines: Stretch, columns: Stretch
+    ) -> Stmt:
+        """All channels of a few neighbours: what they read of a line lies side by side."""
+        full, rest = divmod(self._g.channels, self._lanes)
+        tile = lambda c, n: self._tile(image, h, start, size, lines, columns, c, n)  # noqa: E731
+        steps = []
+        if full:
+            steps.append(loop(full, lambda v: tile(v * self._lanes, self._lanes), "v"))
+        for at, n in pieces(rest, self._lanes):
+            steps.append(tile(index(full * self._lanes + at), n))
         return seq(steps)
 
     def _tile(
@@ -173,7 +171,6 @@ class _Nest:
         columns: Stretch,
         c: tirx.Expr,
         n: int,
-        total: Flat | None,
     ) -> Stmt:
         g = self._g
         (height, width), (sh, sw), (dh, dw), kw = g.size, g.strides, g.dilation, g.kernel[1]
@@ -190,10 +187,13 @@ class _Nest:
         place = ((image * g.out[0] + h) * g.out[1] + start) * g.channels + c
         for p in range(size):
             at = place + p * g.channels
-            value = self._epilogue(acc.load(p * n, n), at, c, n)
-            if total is not None:
-                steps.append(acc.store(p * n, value, n))
-                value = acc.load(p * n, n)
-                steps.append(total.store(0, total.load(0, n) + value, n))
-            steps.append(self._out.store(at, value, n))
+            steps.append(acc.store(p * n, self._epilogue(acc.load(p * n, n), at, c, n), n))
+            steps.append(self._out.store(at, acc.load(p * n, n), n))
+        if self._means is not None:
+            total = acc.load(0, n)
+            for p in range(1, size):
+                total = total + acc.load(p * n, n)
+            line = (image * g.out[0] + h) * g.channels + c
+            mean = self._means.load(line, n) + total * number(1.0 / g.out[1], "float32", n)
+            steps.append(self._means.store(line, mean, n))
         return seq(steps)

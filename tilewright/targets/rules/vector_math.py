@@ -203,8 +203,12 @@ def elu(x: Expr, alpha: float) -> Expr:
 
 def _one_and_exp(let: Lets, x: Expr) -> Expr:
     """1 + exp(-x), infinite where exp(-x) is; all of exp(x) for x > 87 is lost beside the 1."""
-    negated = -tirx.min(_SIGMOID_MOST, tirx.max(_SIGMOID_LEAST, x))
-    r, n = _reduced(let, negated, _BIAS)
+    x = let(tirx.min(_SIGMOID_MOST, tirx.max(_SIGMOID_LEAST, x)), "x")
+    # As in `_reduced` for -x, which LLVM would not negate for nothing.
+    rounded = let(x * -math.log2(math.e) + (_ROUND + _BIAS), "rounded")
+    n = let(rounded - (_ROUND + _BIAS), "n")
+    r = let(n * -_LN2_HIGH - x - n * _LN2_LOW, "r")
+    n = _bits(rounded)
     return _exp_near_zero(r) * _power(n) + 1.0
 
 
