@@ -28,15 +28,11 @@ from benchmarks.feeds import FEEDS
 from benchmarks.models import MODELS
 
 # The models of the other benchmarks, and the exports of which sizes are open.
-_IDS, _MASK, _KINDS = "input_ids", "attention_mask", "token_type_ids"
-EXPORTS = {
-    **MODELS,
-    "resnet50_dynbatch": {},
-    "whisper_tiny_encoder_dyn": {},
-    # TVM's memory plan does not follow their Range yet: sizes that no other model has.
-    "bert_base_dyn": dict.fromkeys((_IDS, _MASK, _KINDS), (2, 77)),
-    "trained_minilm_l6_dyn": dict.fromkeys((_IDS, _MASK), (2, 77)),
-}
+OPEN = (
+    *("bert_base_dyn", "resnet50_dynbatch"),
+    *("trained_minilm_l6_dyn", "whisper_tiny_encoder_dyn"),
+)
+EXPORTS = {**MODELS, **{name: {} for name in OPEN}}
 NAMES = tuple(fusion.name for fusion in tilewright.DEFAULT_FUSIONS)
 
 

@@ -53,3 +53,29 @@ def test_sizes_of_an_open_shape(tmp_path):
     size = net.Unsqueeze(net.Gather(net.Shape("x"), net.const(0, np.int64)), net.ints(0))
     y = net.Reshape("x", net.Concat(size, net.ints(2, 2), axis=0))
     keeps_numbers(net.model(y), tmp_path)
+
+
+@pytest.mark.parametrize("cast", [False, True])
+def test_a_range_up_to_a_size_is_as_long_as_that_size(cast, tmp_path):
+    """As exporters write positions; what is as long can then be added to it."""
+    net = Net(x=("n", 4))
+    size = net.Gather(net.Shape("x"), net.const(0, np.int64), axis=0)
+    size = net.Cast(size, to=models.INT64) if cast else size
+    positions = net.Range(net.const(0, np.int64), size, net.const(1, np.int64))
+    column = net.Unsqueeze(net.Cast(positions, to=models.FLOAT), net.ints(1))
+    work = keeps_numbers(net.model(net.Add("x", column)), tmp_path)
+    assert "range_len" not in str(work.mod)
+
+
+@pytest.mark.parametrize(("start", "step"), [(0, 3), (1, 1), (2, 2)])
+def test_other_ranges(start, step, tmp_path):
+    net = Net(x=(11, 4))
+    net.input("limit", (), models.INT64)
+    limits = np.int64(start), "limit", np.int64(step)
+    y = net.Range(*[v if isinstance(v, str) else net.const(v, np.int64) for v in limits])
+    total = net.ReduceSum(y, keepdims=0)
+    keeps_numbers(net.model(total), tmp_path, given={"limit": np.array(8)})
+    net = Net(x=("n", 4))
+    size = net.Gather(net.Shape("x"), net.const(0, np.int64), axis=0)
+    y = net.Range(net.const(start, np.int64), size, net.const(step, np.int64))
+    keeps_numbers(net.model(net.ReduceSum(y, keepdims=0)), tmp_path)

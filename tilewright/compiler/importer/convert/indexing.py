@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from tvm import relax
-from tvm.ir import GenericConst
+from tvm import relax, tirx
+from tvm.ir import GenericConst, is_prim_expr
 from tvm.relax.frontend.onnx import onnx_frontend
 from tvm.tirx import IntImm
 
@@ -31,3 +31,26 @@ def gather(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> rel
     wrapped = bb.emit(relax.op.where(negative, from_end, indices))
     # An index past the table would read foreign memory: take the last row instead.
     return relax.op.take(table, wrapped, axis, mode="clip")
+
+
+def range_(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """Range from 0 to a size (ONNX operator Range, since version 11).
+
+    TVM's own converter computes the length as a tensor: it is then another size than the one that
+    it equals, and what has the one cannot be added to what has the other.
+    """
+    start, limit, delta = inputs
+    step = _integer(delta)
+    if _integer(start) != 0 or not step or step < 0 or not is_prim_expr(limit):
+        return onnx_frontend.Range.get_converter(opset)(bb, inputs, attrs, [{}, {}])
+    dtype = str(start.ty.dtype)
+    length = limit if step == 1 else tirx.floordiv(limit + (step - 1), step)
+    positions = bb.emit(relax.op.arange(0, length, 1, dtype))
+    return positions if step == 1 else relax.op.multiply(positions, relax.const(step, dtype))
+
+
+def _integer(value: relax.Expr) -> int | None:
+    """The integer that a constant of one element is; None where it is none."""
+    if not isinstance(value, GenericConst) or not str(value.ty.dtype).startswith("int"):
+        return None
+    return int(value.value.numpy().item())

@@ -28,6 +28,7 @@ OURS: dict[tuple[str, str], Converter] = {
     ("", "HardSigmoid"): elementwise.hard_sigmoid,
     ("", "Max"): elementwise.extreme("Max"),
     ("", "Min"): elementwise.extreme("Min"),
+    ("", "Range"): indexing.range_,
     ("", "Swish"): activation.swish,
     ("com.microsoft", "Gelu"): activation.gelu,
     ("com.microsoft", "QuickGelu"): activation.quick_gelu,
