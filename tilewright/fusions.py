@@ -15,6 +15,7 @@ from tilewright.passes.fusion import Decline, Fusion
 from tilewright.passes.fusions import DEFAULT_FUSIONS
 from tilewright.passes.pattern import (
     Any,
+    Both,
     Constant,
     Either,
     Fields,
@@ -33,6 +34,7 @@ from tilewright.passes.shapes import is_per_channel, shape_of
 __all__ = [
     "DEFAULT_FUSIONS",
     "Any",
+    "Both",
     "Constant",
     "Decline",
     "Either",

@@ -8,6 +8,7 @@ from tests.passes.graphs import module
 from tilewright.errors import OptionError
 from tilewright.passes.pattern import (
     Any,
+    Both,
     Constant,
     Either,
     Fields,
@@ -128,6 +129,33 @@ def test_alternatives_come_in_order():
     found = _ways(pattern, lambda bb, x, y: bb.emit(op.exp(bb.emit(op.tanh(x)))))
     assert [m["which"] for m in found] == ["long", "short"]
     assert [_covered(m) for m in found] == [2, 1]
+
+
+def test_all_of_several_stand_at_one_value():
+    made = Both(Any("made"), Op("relax.exp", Any("x")))
+    pattern = Op("relax.add", Op("relax.tanh", Any("made")), made)
+
+    def build(bb, x, y):
+        once = bb.emit(op.exp(x))
+        return bb.emit(op.add(bb.emit(op.tanh(once)), once))
+
+    (found,) = _ways(pattern, build)
+    assert found["made"].name == "lv" and found["x"].name == "x"
+
+    def apart(bb, x, y):
+        return bb.emit(op.add(bb.emit(op.tanh(bb.emit(op.exp(x)))), bb.emit(op.exp(y))))
+
+    assert not _ways(pattern, apart)
+
+
+def test_patterns_say_at_what_they_may_match():
+    """None is anything; what a pattern does not name it is never asked about."""
+    exp, tanh = Op("relax.exp", Any()), Op("relax.tanh", Any())
+    assert Any().kinds() is None and Either(exp, Any()).kinds() is None
+    assert Either(exp, tanh).kinds() == {"relax.exp", "relax.tanh"}
+    assert Both(Any("x"), Either(exp, tanh), exp).kinds() == {"relax.exp"}
+    assert Tagged(Item(exp, 0), "n", 1).kinds() == {"field"}
+    assert Either(Constant("c"), Fields(exp)).kinds() == {"constant", "tuple"}
 
 
 def test_a_tag_is_set_once():

@@ -22,7 +22,7 @@ from __future__ import annotations
 from tilewright.ops import AttentionSpec
 from tilewright.targets.rules.attention_nest import Blocking, Nest, views_of
 from tilewright.targets.rules.attention_scores import Scores
-from tilewright.targets.rules.contraction import shares
+from tilewright.targets.rules.blocking import shares
 from tilewright.targets.rules.register_tile import lanes_of
 from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Rule
 from tilewright.targets.rules.tir import Flat, Kernel

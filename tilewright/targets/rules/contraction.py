@@ -6,10 +6,8 @@
                 for tile in block:             a[block] stays in L2
                     register tile
 
-Blocks are sized so that a block of a's rows takes half of L2: each block reads all of b, and where
-b is larger than L2 that is what limits the product. So rows that are too long for a block of
-sensible height are cut, and the sums wait in memory for the next part of k. While a panel is in
-use, its tiles fetch the next one, line by line.
+How large the blocks are says `blocking`. While a panel is in use, its tiles fetch the next one,
+line by line.
 """
 
 from __future__ import annotations
@@ -20,14 +18,8 @@ from dataclasses import dataclass, replace
 from tvm import tirx
 from tvm.tirx import Stmt
 
-from tilewright.targets.rules.register_tile import (
-    Panel,
-    Reduction,
-    heights,
-    lanes_of,
-    most_rows,
-    tile,
-)
+from tilewright.targets.rules.blocking import Blocking
+from tilewright.targets.rules.register_tile import Panel, Reduction, heights, lanes_of, tile
 from tilewright.targets.rules.tir import (
     FEWEST_PRODUCTS,
     Flat,
@@ -42,28 +34,6 @@ from tilewright.targets.rules.tir import (
     worth_threads,
 )
 from tilewright.targets.target import Target
-
-# Rows of a block below which fetching the panel again costs more than a better balance gains.
-FEWEST_ROWS = 24
-# Rows that an open size is taken for.
-OPEN_ROWS = 96
-# Sums of so many products take much longer than it takes to load and store the sums.
-SHORTEST_PART = 256
-FLOAT_BYTES = 4
-
-
-@dataclass(frozen=True)
-class Blocking:
-    """The knobs: tile `rows` x `vectors`, `tiles` per block of rows, `panels` per piece.
-
-    `parts` is in how many parts k is summed.
-    """
-
-    rows: int
-    vectors: int
-    tiles: int
-    panels: int
-    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -125,63 +95,6 @@ class _Part:
         return tile(inside, a, here, Reduction(1, self.length), lanes, put, begun=begun)
 
 
-def shares(target: Target) -> int:
-    """Into how many pieces a kernel should fall: all cores then have nearly equal work."""
-    return 4 * target.cores
-
-
-def default_blocking(m: Index, n: int, k: Index, target: Target, cut: bool = False) -> Blocking:
-    """Knobs from the register file, L2 and the shape; with `cut` k may be summed in parts."""
-    lanes = lanes_of(target)
-    rows = m if isinstance(m, int) else OPEN_ROWS
-    # Few rows leave registers free: more columns keep the multipliers busy.
-    vectors = 2
-    while rows * 2 * vectors < target.vector_registers and n >= 2 * vectors * lanes:
-        vectors *= 2
-    vectors = max(1, min(vectors, -(-n // lanes)))
-    depth = k if isinstance(k, int) else target.l1d_bytes // (FLOAT_BYTES * lanes)
-    most_parts = max(1, depth // SHORTEST_PART) if cut else 1
-    found = [
-        _in_parts(rows, n, depth, vectors, parts, target) for parts in range(1, most_parts + 1)
-    ]
-    return min(found, key=lambda knobs: _traffic(knobs, rows, n, depth, target))
-
-
-def _in_parts(rows: int, n: int, depth: int, vectors: int, parts: int, target: Target) -> Blocking:
-    """The knobs that sum k in so many parts."""
-    most = most_rows(target, vectors)
-    in_cache = max(1, target.l2_bytes // 2 // (FLOAT_BYTES * -(-depth // parts) * most))
-    tiles = -(-rows // most)
-    panels = -(-n // (vectors * lanes_of(target)))
-    wanted = shares(target)
-    # As few blocks as L2 allows, for each reads all of b; pieces come from panels first.
-    blocks = -(-tiles // in_cache)
-    stretches = min(panels, -(-wanted // blocks))
-    fewest = -(-FEWEST_ROWS // most)
-    while blocks * stretches < wanted and tiles >= 2 * blocks * fewest:
-        blocks *= 2
-    return Blocking(most, vectors, -(-tiles // blocks), -(-panels // stretches), parts)
-
-
-def _traffic(knobs: Blocking, rows: int, n: int, depth: int, target: Target) -> int:
-    """Numbers that cross the border of L2, weighted."""
-    blocks = -(-rows // (knobs.rows * knobs.tiles))
-    stretches = -(-n // (knobs.vectors * lanes_of(target) * knobs.panels))
-    b = n * depth * (blocks if FLOAT_BYTES * n * depth > target.l2_bytes // 2 else 1)
-    # Stretches of one block follow each other: rows of all k are still in L2, parts of them not.
-    a = rows * depth * (stretches if knobs.parts > 1 else 1)
-    sums = 2 * knobs.parts * rows * n if knobs.parts > 1 else 0
-    # Sums are loaded and stored by the instruction stream itself: not worth it for a little.
-    return (a + b + sums) * (3 if knobs.parts > 1 else 2)
-
-
-def undivided(m: int, n: int, k: int, target: Target) -> Blocking:
-    """Knobs of a product that is one piece."""
-    shape = default_blocking(m, n, k, target)
-    panels = -(-n // (shape.vectors * lanes_of(target)))
-    return Blocking(shape.rows, shape.vectors, -(-m // shape.rows), panels)
-
-
 def contraction(
     product: Product, blocking: Blocking, store: Store, target: Target, *, parallel: bool = True
 ) -> Stmt:
@@ -216,86 +129,100 @@ def _pieces(
     product: Product, blocking: Blocking, store: Store, target: Target
 ) -> tuple[Index, Callable[[tirx.Expr], Stmt]]:
     """How many pieces there are, and each by its number."""
-    lanes = lanes_of(target)
-    wide = blocking.vectors * lanes
-    full, rest = divmod(product.n, wide)
-    panels = full + bool(rest)
-    depth = product.reduction.runs * product.reduction.length
-    stretches = -(-panels // blocking.panels)
+    nest = _Nest(product, blocking, store, target)
+    return nest.count, nest.piece
 
-    def tile_of(part: _Part | None, panel: tirx.Expr, slot: Index) -> _Tile:
-        """What computes a tile: of all k, or of one part of it with its sums at `slot`."""
 
-        def at(start: Index, height: int, row: Index) -> Stmt:
-            begin = index(slot) + row * wide
+class _Nest:
+    """The loops of one product, from the pieces down to the tiles."""
 
-            def of(width: int) -> Stmt:
-                b = _panel(product, panel, width, wide, depth, lanes)
-                rows = [product.row(start + r) for r in range(height)]
-                put = lambda r, column, n, value: store(  # noqa: E731
-                    start + r, panel * wide + column, n, value
-                )
-                if part is None:
-                    return tile(rows, product.a, b, product.reduction, lanes, put)
-                return part.tile(rows, product.a, b, lanes, put, begin, wide)
+    def __init__(self, product: Product, blocking: Blocking, store: Store, target: Target) -> None:
+        self._product, self._blocking, self._store = product, blocking, store
+        self._lanes = lanes_of(target)
+        self._wide = blocking.vectors * self._lanes
+        self._full, self._rest = divmod(product.n, self._wide)
+        self._panels = self._full + bool(self._rest)
+        self._stretches = -(-self._panels // blocking.panels)
+        self._tiles = _ceil_div(product.m, blocking.rows)
 
-            if not rest:
-                return of(wide)
-            return branch(panel < full, of(wide), of(rest)) if full else of(rest)
+    @property
+    def count(self) -> Index:
+        """Blocks of rows times stretches of panels."""
+        return _ceil_div(self._tiles, self._blocking.tiles) * self._stretches
 
-        return at
-
-    def block(
-        first: tirx.Expr, count: Index, panel: tirx.Expr, part: _Part | None, number: tirx.Expr
-    ) -> Stmt:
-        def one(t: tirx.Expr) -> Stmt:
-            slot = (t * blocking.panels + number) * (blocking.rows * wide) if part else 0
-            return _tile_at(product.m, blocking.rows, first + t, tile_of(part, panel, slot))
-
-        return loop(count, one, "tile")
-
-    def parts(first: tirx.Expr, count: Index, start: tirx.Expr, width: Index) -> Stmt:
-        def panels_of(part: _Part | None) -> Stmt:
-            return loop(width, lambda i: block(first, count, start + i, part, i), "panel")
-
-        if blocking.parts == 1:
-            return panels_of(None)
-        size = blocking.tiles * blocking.panels * blocking.rows * wide
-        sums, made = workspace(size, "float32", "sums")
-        length = -(-product.reduction.length // blocking.parts)
-        final = product.reduction.length - (blocking.parts - 1) * length
-        return seq(
-            [
-                made,
-                fill(sums, 0, size, lanes),
-                loop(
-                    blocking.parts - 1,
-                    lambda p: panels_of(_Part(sums, p * length, length, False)),
-                    "part",
-                ),
-                panels_of(_Part(sums, index((blocking.parts - 1) * length), final, True)),
-            ]
-        )
-
-    tiles = _tiles(product.m, blocking.rows)
-    blocks = _ceil_div(tiles, blocking.tiles)
-
-    def piece(p: tirx.Expr) -> Stmt:
-        first = tirx.floordiv(p, stretches) * blocking.tiles
-        start = tirx.floormod(p, stretches) * blocking.panels
-        count = _at_most(tiles - first, blocking.tiles, tiles)
-        width = _at_most(panels - start, blocking.panels, panels)
+    def piece(self, p: tirx.Expr) -> Stmt:
+        """One block of rows with one stretch of panels."""
+        tiles, panels = self._blocking.tiles, self._blocking.panels
+        first = tirx.floordiv(p, self._stretches) * tiles
+        start = tirx.floormod(p, self._stretches) * panels
+        count = _at_most(self._tiles - first, tiles, self._tiles)
+        width = _at_most(self._panels - start, panels, self._panels)
         return bind(
             first,
             "first",
-            lambda f: bind(
-                start,
-                "start",
-                lambda s: parts(f, count, s, width),
-            ),
+            lambda f: bind(start, "start", lambda s: self._parts(f, count, s, width)),
         )
 
-    return blocks * stretches, piece
+    def _parts(self, first: tirx.Expr, count: Index, start: tirx.Expr, width: Index) -> Stmt:
+        knobs, whole = self._blocking, self._product.reduction.length
+
+        def panels(part: _Part | None) -> Stmt:
+            return loop(width, lambda i: self._block(first, count, start + i, part, i), "panel")
+
+        if knobs.parts == 1:
+            return panels(None)
+        size = knobs.tiles * knobs.panels * knobs.rows * self._wide
+        sums, made = workspace(size, "float32", "sums")
+        length = -(-whole // knobs.parts)
+        done = (knobs.parts - 1) * length
+        earlier = loop(
+            knobs.parts - 1, lambda p: panels(_Part(sums, p * length, length, False)), "part"
+        )
+        last = panels(_Part(sums, index(done), whole - done, True))
+        return seq([made, fill(sums, 0, size, self._lanes), earlier, last])
+
+    def _block(
+        self,
+        first: tirx.Expr,
+        count: Index,
+        panel: tirx.Expr,
+        part: _Part | None,
+        number: tirx.Expr,
+    ) -> Stmt:
+        """All tiles of a block with one panel, the `number`th of its stretch."""
+        knobs = self._blocking
+
+        def one(t: tirx.Expr) -> Stmt:
+            slot = (t * knobs.panels + number) * (knobs.rows * self._wide)
+
+            def at(start: Index, height: int, row: Index) -> Stmt:
+                return self._tile(part, panel, slot + row * self._wide, start, height)
+
+            return _tile_at(self._product.m, knobs.rows, first + t, at)
+
+        return loop(count, one, "tile")
+
+    def _tile(
+        self, part: _Part | None, panel: tirx.Expr, slot: Index, start: Index, height: int
+    ) -> Stmt:
+        """Rows from `start` on: the sums of all k, or of one part of it, kept at `slot`."""
+        product, wide = self._product, self._wide
+        depth = product.reduction.runs * product.reduction.length
+        rows = [product.row(start + r) for r in range(height)]
+
+        def put(r: int, column: int, n: int, value: tirx.Expr) -> Stmt:
+            return self._store(start + r, panel * wide + column, n, value)
+
+        def of(width: int) -> Stmt:
+            b = _panel(product, panel, width, wide, depth, self._lanes)
+            if part is None:
+                return tile(rows, product.a, b, product.reduction, self._lanes, put)
+            return part.tile(rows, product.a, b, self._lanes, put, slot, wide)
+
+        if not self._rest:
+            return of(wide)
+        full = self._full
+        return branch(panel < full, of(wide), of(self._rest)) if full else of(self._rest)
 
 
 def _panel(
@@ -310,10 +237,6 @@ def _panel(
     columns = product.n // wide * wide + -(-(product.n % wide) // lanes) * lanes
     ahead = tirx.min(base + depth * wide, product.b_base + depth * (columns - stride))
     return Panel(product.b, base, stride, width, packed=True, ahead=ahead)
-
-
-def _tiles(m: Index, most: int) -> Index:
-    return -(-m // most) if isinstance(m, int) else tirx.floordiv(m + (most - 1), most)
 
 
 def _ceil_div(a: Index, b: int) -> Index:

@@ -18,12 +18,8 @@ from tvm.tirx import Stmt
 from tilewright.ops import ConvSpec, Step
 from tilewright.ops.spec import Shape
 from tilewright.targets.rules import conv_grouped, depthwise, pool
-from tilewright.targets.rules.contraction import (
-    Blocking,
-    Product,
-    contraction,
-    default_blocking,
-)
+from tilewright.targets.rules.blocking import Blocking, default_blocking
+from tilewright.targets.rules.contraction import Product, contraction
 from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands, operands_of
 from tilewright.targets.rules.geometry import Geometry
 from tilewright.targets.rules.packing import pack_columns

@@ -14,14 +14,8 @@ from tvm import tirx
 from tvm.tirx import Stmt
 
 from tilewright.ops import Step
-from tilewright.targets.rules.contraction import (
-    FEWEST_ROWS,
-    FLOAT_BYTES,
-    Product,
-    contraction,
-    shares,
-    undivided,
-)
+from tilewright.targets.rules.blocking import FEWEST_ROWS, FLOAT_BYTES, shares, undivided
+from tilewright.targets.rules.contraction import Product, contraction
 from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands
 from tilewright.targets.rules.geometry import Geometry
 from tilewright.targets.rules.packing import pack_columns

@@ -23,12 +23,8 @@ from tvm.tirx import Stmt
 
 from tilewright.ops import ConvSpec, Step
 from tilewright.targets.rules import conv
-from tilewright.targets.rules.contraction import (
-    Product,
-    Store,
-    contractions,
-    default_blocking,
-)
+from tilewright.targets.rules.blocking import default_blocking
+from tilewright.targets.rules.contraction import Product, Store, contractions
 from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands
 from tilewright.targets.rules.geometry import Geometry
 from tilewright.targets.rules.packing import pack_columns

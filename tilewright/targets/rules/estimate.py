@@ -6,7 +6,7 @@ the first tile that needs it waits, and the tiles after it find it in the cache.
 
 from __future__ import annotations
 
-from tilewright.targets.rules.contraction import FLOAT_BYTES
+from tilewright.targets.rules.blocking import FLOAT_BYTES
 from tilewright.targets.rules.register_tile import heights, lanes_of, most_rows
 from tilewright.targets.target import Target
 

@@ -12,7 +12,8 @@ from tvm import tirx
 
 from tilewright.ops import GemmSpec, MlpSpec, Step
 from tilewright.ops.spec import Shape
-from tilewright.targets.rules.contraction import Product, contraction, default_blocking
+from tilewright.targets.rules.blocking import default_blocking
+from tilewright.targets.rules.contraction import Product, contraction
 from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands, operands_of
 from tilewright.targets.rules.packing import pack_columns
 from tilewright.targets.rules.pool import mean_launch

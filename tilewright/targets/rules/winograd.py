@@ -23,16 +23,8 @@ from tvm.tirx import Stmt
 
 from tilewright.ops import ConvSpec, Step
 from tilewright.targets.rules import conv
-from tilewright.targets.rules.contraction import (
-    FLOAT_BYTES,
-    Blocking,
-    Product,
-    Store,
-    contraction,
-    contractions,
-    shares,
-    undivided,
-)
+from tilewright.targets.rules.blocking import FLOAT_BYTES, Blocking, shares, undivided
+from tilewright.targets.rules.contraction import Product, Store, contraction, contractions
 from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands
 from tilewright.targets.rules.estimate import product_cycles, stream_cycles
 from tilewright.targets.rules.geometry import Geometry
