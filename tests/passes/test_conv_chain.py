@@ -117,12 +117,13 @@ def test_leaves_shared_value_alone(shared, tmp_path):
     assert groups(work)[-1] == "conv_block bias relu" and "conv_chain" not in names(work)
 
 
-def test_squeeze_and_excitation_keeps_its_projection(tmp_path):
+def test_squeeze_and_excitation_takes_the_chain_before_it(tmp_path):
     net = Net(x=(1, 4, 6, 6))
     y = net.Relu(_second(net, net.Relu(_first(net))))
     s = net.Relu(net.Conv(net.GlobalAveragePool(y), net.weight(2, 8, 1, 1)))
     s = net.Sigmoid(net.Conv(s, net.weight(8, 2, 1, 1)))
     y = net.Conv(net.Mul(y, s), net.weight(4, 8, 1, 1))
     work = keeps_numbers(net.model(y), tmp_path)
-    assert names(work) == ["conv_chain", "squeeze_excitation"]
-    assert work.fusions.groups[1].spec.projection is not None
+    assert names(work) == ["squeeze_excitation"]
+    spec = work.fusions.groups[0].spec
+    assert len(spec.before) == 2 and spec.projection is not None
