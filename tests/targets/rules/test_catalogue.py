@@ -30,7 +30,7 @@ def test_no_rule_for_a_spec():
     assert lower(group(spec, (3,)), AVX2) == {}
 
 
-# What the kernels of every rule become on targets of every vector width.
+# What kernels of most rules become on targets of every vector width.
 
 # Target: the widest registers of its code, and whether it has fused multiply-adds.
 WIDTHS = {
