@@ -6,20 +6,28 @@
                 for tile in block:             a[block] stays in L2
                     register tile
 
-How large the blocks are says `blocking`. While a panel is in use, its tiles fetch the next one,
-line by line.
+How large the blocks are says `blocking`. Each tile fetches the rows of the next one, and its share
+of the next panel where a block has few tiles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tvm import tirx
 from tvm.tirx import Stmt
 
 from tilewright.targets.rules.blocking import Blocking
-from tilewright.targets.rules.register_tile import Panel, Reduction, heights, lanes_of, tile
+from tilewright.targets.rules.fetching import next_panel, next_rows
+from tilewright.targets.rules.register_tile import (
+    Panel,
+    Reduction,
+    Stream,
+    heights,
+    lanes_of,
+    tile,
+)
 from tilewright.targets.rules.tir import (
     FEWEST_PRODUCTS,
     Flat,
@@ -42,7 +50,7 @@ class Product:
 
     `row(m)` is where row m of a begins. `b` begins at `b_base` and is packed:
     [panel][k][columns of a panel], panels as wide as the tile, the last one padded to whole
-    vectors; or, with `b_row`, it has plain rows of that length.
+    vectors. `row_step` is how far apart neighbouring rows of a begin, 0 where that differs.
     """
 
     m: Index
@@ -51,8 +59,8 @@ class Product:
     row: Callable[[tirx.Expr], Index]
     reduction: Reduction
     b: Flat
-    b_row: Index | None = None
     b_base: Index = 0
+    row_step: int = 0
 
 
 Store = Callable[[Index, Index, int, tirx.Expr], Stmt]
@@ -79,6 +87,7 @@ class _Part:
         store: Callable[[int, int, int, tirx.Expr], Stmt],
         slot: Index,
         wide: int,
+        streams: Sequence[Stream],
     ) -> Stmt:
         """One tile; its sums are from `slot` on, `wide` to a row."""
 
@@ -88,11 +97,11 @@ class _Part:
         def keep(r: int, column: int, n: int, value: tirx.Expr) -> Stmt:
             return self.sums.store(slot + r * wide + column, value, n)
 
-        moved = self.start * b.stride
-        here = replace(b, base=b.base + moved, ahead=None if b.ahead is None else b.ahead + moved)
+        here = replace(b, base=b.base + self.start * b.stride)
         inside = [row + self.start for row in rows]
         put = store if self.final else keep
-        return tile(inside, a, here, Reduction(1, self.length), lanes, put, begun=begun)
+        reduction = Reduction(1, self.length)
+        return tile(inside, a, here, reduction, lanes, put, begun=begun, streams=streams)
 
 
 def contraction(
@@ -144,6 +153,7 @@ class _Nest:
         self._panels = self._full + bool(self._rest)
         self._stretches = -(-self._panels // blocking.panels)
         self._tiles = _ceil_div(product.m, blocking.rows)
+        self._depth = product.reduction.runs * product.reduction.length
 
     @property
     def count(self) -> Index:
@@ -196,47 +206,69 @@ class _Nest:
             slot = (t * knobs.panels + number) * (knobs.rows * self._wide)
 
             def at(start: Index, height: int, row: Index) -> Stmt:
-                return self._tile(part, panel, slot + row * self._wide, start, height)
+                return self._tile(part, panel, slot + row * self._wide, start, height, t)
 
             return _tile_at(self._product.m, knobs.rows, first + t, at)
 
         return loop(count, one, "tile")
 
     def _tile(
-        self, part: _Part | None, panel: tirx.Expr, slot: Index, start: Index, height: int
+        self,
+        part: _Part | None,
+        panel: tirx.Expr,
+        slot: Index,
+        start: Index,
+        height: int,
+        number: tirx.Expr,
     ) -> Stmt:
-        """Rows from `start` on: the sums of all k, or of one part of it, kept at `slot`."""
+        """Rows from `start` on: the sums of all k, or of one part of it, kept at `slot`.
+
+        It is tile `number` of its block.
+        """
         product, wide = self._product, self._wide
-        depth = product.reduction.runs * product.reduction.length
         rows = [product.row(start + r) for r in range(height)]
+        nearby = self._next_rows(start + height, height) if part is None else ()
 
         def put(r: int, column: int, n: int, value: tirx.Expr) -> Stmt:
             return self._store(start + r, panel * wide + column, n, value)
 
         def of(width: int) -> Stmt:
-            b = _panel(product, panel, width, wide, depth, self._lanes)
+            b = self._panel(panel, width)
+            streams = (*nearby, *self._next_panel(b, part, number))
             if part is None:
-                return tile(rows, product.a, b, product.reduction, self._lanes, put)
-            return part.tile(rows, product.a, b, self._lanes, put, slot, wide)
+                reduction = product.reduction
+                return tile(rows, product.a, b, reduction, self._lanes, put, streams=streams)
+            return part.tile(rows, product.a, b, self._lanes, put, slot, wide, streams)
 
         if not self._rest:
             return of(wide)
         full = self._full
         return branch(panel < full, of(wide), of(self._rest)) if full else of(self._rest)
 
+    def _panel(self, panel: tirx.Expr, width: int) -> Panel:
+        """Panel number `panel`, of which `width` columns are wanted."""
+        product, wide = self._product, self._wide
+        # All panels before this one are full.
+        base = product.b_base + panel * (self._depth * wide)
+        return Panel(product.b, base, -(-width // self._lanes) * self._lanes, width, packed=True)
 
-def _panel(
-    product: Product, panel: tirx.Expr, width: int, wide: int, depth: Index, lanes: int
-) -> Panel:
-    if product.b_row is not None:
-        return Panel(product.b, product.b_base + panel * wide, product.b_row, width, packed=False)
-    stride = -(-width // lanes) * lanes
-    # All panels before this one are full.
-    base = product.b_base + panel * (depth * wide)
-    # The last panel fetches itself: what lies behind b is not ours to touch.
-    columns = product.n // wide * wide + -(-(product.n % wide) // lanes) * lanes
-    ahead = tirx.min(base + depth * wide, product.b_base + depth * (columns - stride))
-    return Panel(product.b, base, stride, width, packed=True, ahead=ahead)
+    def _next_rows(self, after: Index, height: int) -> tuple[Stream, ...]:
+        product = self._product
+        if isinstance(product.m, int) and product.m <= self._blocking.rows:
+            return ()
+        return next_rows(
+            *(product.a, product.row, product.row_step, after, product.m, height, product.reduction)
+        )
+
+    def _next_panel(self, b: Panel, part: _Part | None, number: tirx.Expr) -> tuple[Stream, ...]:
+        product, depth = self._product, self._depth
+        columns = -(-product.n // self._lanes) * self._lanes
+        end, size = product.b_base + depth * columns, depth * b.stride
+        if part is None:
+            length = product.reduction.length
+            return next_panel(b, depth, size, end, number, self._blocking.tiles, length)
+        moved = replace(b, base=b.base + part.start * b.stride)
+        return next_panel(moved, part.length, size, end, number, self._blocking.tiles, part.length)
 
 
 def _ceil_div(a: Index, b: int) -> Index:

@@ -116,7 +116,8 @@ def product(
         place = index(r) * n + column
         return out.store(place, epilogue(value, place, column, width), width)
 
-    nest = contraction(Product(m, n, values, g.window, reduction, weights), blocking, store, target)
+    product = Product(m, n, values, g.window, reduction, weights, row_step=g.strides[1] * c)
+    nest = contraction(product, blocking, store, target)
     source = packed if scaled is None else scaled(packed)
     return Launch(kernel.finish(nest), (x, source, *inputs), g.y_last, "float32")
 

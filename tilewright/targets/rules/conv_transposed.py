@@ -197,7 +197,8 @@ class _Places:
                 ),
             )
         m = self.spec.x[0] * tall.count * wide.count
-        return Product(m, n, self.x, row, reduction, self.w, b_base=base), store
+        product = Product(m, n, self.x, row, reduction, self.w, b_base=base, row_step=channels)
+        return product, store
 
 
 def _refuses(call: GroupCall, target: Target) -> str | None:

@@ -52,7 +52,13 @@ def linear(
     out = kernel.param(shape, "float32", "y")
     epilogue = Epilogue(steps, operands)
     product = Product(
-        m=m, n=n, a=values, row=lambda r: r * depth, reduction=Reduction(1, depth), b=weights
+        m=m,
+        n=n,
+        a=values,
+        row=lambda r: r * depth,
+        reduction=Reduction(1, depth),
+        b=weights,
+        row_step=depth,
     )
 
     def store(row: Index, column: Index, width: int, value: tirx.Expr) -> tirx.Stmt:

@@ -12,7 +12,7 @@ High-Performance Matrix Multiplication", section 6; the sizes follow from the re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tvm import tirx
@@ -42,8 +42,7 @@ class Panel:
     """`width` columns of b that are computed together, from element `base` on.
 
     Packed: `stride` elements (whole vectors) per k, lanes of the last vector that are beyond
-    `width` are computed and not stored. Not packed: `stride` is the length of a row of b. `ahead`
-    is where the panel begins that is fetched from memory meanwhile, line by line.
+    `width` are computed and not stored. Not packed: `stride` is the length of a row of b.
     """
 
     b: Flat
@@ -51,7 +50,20 @@ class Panel:
     stride: Index
     width: int
     packed: bool
-    ahead: Index | None = None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What a tile fetches for a later one, so that nobody waits for it then.
+
+    From element `base` of `source` on, `step` elements for each k; run j of the reduction begins
+    `run_offset(j)` further on.
+    """
+
+    source: Flat
+    base: Index
+    step: int
+    run_offset: Callable[[tirx.Expr], Index] = lambda j: 0
 
 
 def lanes_of(target: Target, dtype: str = "float32") -> int:
@@ -87,6 +99,7 @@ def tile(
     store: Callable[[int, int, int, tirx.Expr], Stmt],
     dtype: str = "float32",
     begun: Callable[[int, int, int], tirx.Expr] | None = None,
+    streams: Sequence[Stream] = (),
 ) -> Stmt:
     """Compute one tile. `rows[r]` is where row r of `a` begins.
 
@@ -116,10 +129,11 @@ def tile(
         def step(j: tirx.Expr, offset: tirx.Expr, k: tirx.Expr) -> Stmt:
             place = panel.base + (j * reduction.length + k) * panel.stride
             columns = [panel.b.load(place + at, n) for at, n in vectors]
-            done = []
-            if panel.ahead is not None:
-                line = panel.ahead + (j * reduction.length + k) * panel.stride
-                done += [panel.b.prefetch(line + at) for at in range(0, width, LINE_FLOATS)]
+            done = [
+                stream.source.prefetch(stream.base + stream.run_offset(j) + k * stream.step + at)
+                for stream in streams
+                for at in range(0, stream.step, LINE_FLOATS)
+            ]
             for r, begin in enumerate(begins):
                 for (at, n), column in zip(vectors, columns, strict=True):
                     here = r * width + at

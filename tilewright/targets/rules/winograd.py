@@ -90,6 +90,7 @@ def products(name: str, v: int, w: np.ndarray, tiling: Tiling, target: Target) -
             reduction=Reduction(1, depth),
             b=weights,
             b_base=i * packed.shape[1],
+            row_step=depth,
         )
 
         def store(row: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
@@ -184,6 +185,7 @@ def blocked(
                 reduction=Reduction(1, depth),
                 b=weights,
                 b_base=i * packed.shape[1] + start * depth,
+                row_step=depth,
             )
 
             def store(row: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
