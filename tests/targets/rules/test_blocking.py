@@ -42,7 +42,7 @@ def test_few_rows_take_more_columns():
 def test_long_rows_are_cut_where_each_block_would_read_all_weights_again():
     """128 rows of 3072 floats are 1.5 MB: blocks of them in L2 would read 9.4 MB eight times."""
     assert default_blocking(128, 768, 3072, AVX2).parts == 1
-    knobs = default_blocking(128, 768, 3072, AVX2, cut=True)
+    knobs = default_blocking(128, 768, 3072, AVX2, runs=1)
     assert knobs.parts > 1
     part = -(-3072 // knobs.parts)
     assert 4 * part * knobs.rows * knobs.tiles <= 0.7 * AVX2.l2_bytes
@@ -50,4 +50,4 @@ def test_long_rows_are_cut_where_each_block_would_read_all_weights_again():
 
 @pytest.mark.parametrize(("m", "n", "k"), [(128, 8, 3072), (3136, 256, 64), (1, 1000, 4096)])
 def test_rows_are_whole_where_the_weights_stay_in_the_cache(m, n, k):
-    assert default_blocking(m, n, k, AVX2, cut=True).parts == 1
+    assert default_blocking(m, n, k, AVX2, runs=1).parts == 1

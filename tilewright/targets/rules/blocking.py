@@ -1,8 +1,8 @@
-"""How a product is blocked: the knobs of `contraction`, from the register file, L2 and the shape.
+"""How a product is blocked: the knobs of `contraction`, from the register file, caches and shape.
 
-A block of a's rows takes half of L2, and each block reads all of b: where b is larger than L2 that
-is what limits the product. So rows that are too long for a block of sensible height are cut, and
-the sums wait in memory for the next part of k.
+A panel of b stays in L1 while the tiles of a block use it, and the block's rows of a in L2. Rows
+that are too long for that are cut: the sums wait in L2 for the next part of k. Source: Goto and van
+de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication", section 4.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ FEWEST_ROWS = 24
 # Rows that an open size is taken for.
 OPEN_ROWS = 96
 # Sums of so many products take much longer than it takes to load and store the sums.
-SHORTEST_PART = 256
+SHORTEST_PART = 128
+# The share of L1 that a panel may take: the rest is for the rows of this tile and the next.
+PANEL_SHARE = 3 / 4
 FLOAT_BYTES = 4
 
 
@@ -41,30 +43,28 @@ def shares(target: Target) -> int:
     return 4 * target.cores
 
 
-def default_blocking(m: Index, n: int, k: Index, target: Target, cut: bool = False) -> Blocking:
-    """Knobs from the register file, L2 and the shape; with `cut` k may be summed in parts."""
+def default_blocking(m: Index, n: int, k: Index, target: Target, runs: int = 0) -> Blocking:
+    """Knobs from the register file, the caches and the shape.
+
+    With `runs`, how many runs the reduction has, k may be summed in parts.
+    """
     lanes = lanes_of(target)
     rows = m if isinstance(m, int) else OPEN_ROWS
+    count = -(-n // lanes)
+    # An odd number of vectors in pairs leaves one alone: too few sums to keep the multipliers busy.
+    vectors = 3 if count % 2 and count > 1 and rows > most_rows(target, 2) else 2
     # Few rows leave registers free: more columns keep the multipliers busy.
-    vectors = 2
     while rows * 2 * vectors < target.vector_registers and n >= 2 * vectors * lanes:
         vectors *= 2
-    vectors = max(1, min(vectors, -(-n // lanes)))
+    vectors = min(vectors, count)
     depth = k if isinstance(k, int) else target.l1d_bytes // (FLOAT_BYTES * lanes)
-    # No more parts than each is long: the last one is never empty.
-    most_parts = max(1, min(depth // SHORTEST_PART, SHORTEST_PART)) if cut else 1
-    found = [
-        _in_parts(rows, n, depth, vectors, parts, target) for parts in range(1, most_parts + 1)
-    ]
-    return min(found, key=lambda knobs: _traffic(knobs, rows, n, depth, target))
-
-
-def _in_parts(rows: int, n: int, depth: int, vectors: int, parts: int, target: Target) -> Blocking:
-    """The knobs that sum k in so many parts."""
+    parts = _parts(rows, depth, runs, vectors * lanes, target) if runs else 1
     most = most_rows(target, vectors)
-    in_cache = max(1, target.l2_bytes // 2 // (FLOAT_BYTES * -(-depth // parts) * most))
+    # Half of L2 is for a block; sums that wait take half of that.
+    room = target.l2_bytes // (2 if parts == 1 else 4)
+    in_cache = max(1, room // (FLOAT_BYTES * -(-depth // parts) * most))
     tiles = -(-rows // most)
-    panels = -(-n // (vectors * lanes_of(target)))
+    panels = -(-n // (vectors * lanes))
     wanted = shares(target)
     # As few blocks as L2 allows, for each reads all of b; pieces come from panels first.
     blocks = -(-tiles // in_cache)
@@ -72,19 +72,25 @@ def _in_parts(rows: int, n: int, depth: int, vectors: int, parts: int, target: T
     fewest = -(-FEWEST_ROWS // most)
     while blocks * stretches < wanted and tiles >= 2 * blocks * fewest:
         blocks *= 2
-    return Blocking(most, vectors, -(-tiles // blocks), -(-panels // stretches), parts)
+    height = -(-tiles // blocks)
+    if parts > 1:
+        sums = FLOAT_BYTES * height * most * vectors * lanes
+        stretches = max(stretches, -(-panels // max(1, room // sums)))
+    return Blocking(most, vectors, height, -(-panels // stretches), parts)
 
 
-def _traffic(knobs: Blocking, rows: int, n: int, depth: int, target: Target) -> int:
-    """Numbers that cross the border of L2, weighted."""
-    blocks = -(-rows // (knobs.rows * knobs.tiles))
-    stretches = -(-n // (knobs.vectors * lanes_of(target) * knobs.panels))
-    b = n * depth * (blocks if FLOAT_BYTES * n * depth > target.l2_bytes // 2 else 1)
-    # Stretches of one block follow each other: rows of all k are still in L2, parts of them not.
-    a = rows * depth * (stretches if knobs.parts > 1 else 1)
-    sums = 2 * knobs.parts * rows * n if knobs.parts > 1 else 0
-    # Sums are loaded and stored by the instruction stream itself: not worth it for a little.
-    return (a + b + sums) * (3 if knobs.parts > 1 else 2)
+def _parts(rows: int, depth: int, runs: int, wide: int, target: Target) -> int:
+    """In how many parts k is summed: one where a panel fits L1, or few tiles would use it."""
+    row = FLOAT_BYTES * wide
+    if rows < FEWEST_ROWS or depth * row <= target.l1d_bytes:
+        return 1
+    most = int(PANEL_SHARE * target.l1d_bytes / row)
+    length = depth // runs
+    if runs == 1:
+        return -(-depth // -(-depth // -(-depth // most)))
+    # Parts of a run are equal, and not too short.
+    found = [n for n in range(1, length // SHORTEST_PART + 1) if length % n == 0]
+    return runs * next((n for n in found if length <= n * most), 0) or 1
 
 
 def undivided(m: int, n: int, k: int, target: Target) -> Blocking:

@@ -71,10 +71,14 @@ _Tile = Callable[[Index, int, Index], Stmt]
 
 @dataclass(frozen=True)
 class _Part:
-    """`length` of the k, from `start` on; sums of the parts before it are in `sums`."""
+    """`length` of the k, from `start` on, which is `inside` a row of a.
+
+    Sums of the parts before it are in `sums`.
+    """
 
     sums: Flat
     start: Index
+    inside: Index
     length: int
     final: bool
 
@@ -98,7 +102,7 @@ class _Part:
             return self.sums.store(slot + r * wide + column, value, n)
 
         here = replace(b, base=b.base + self.start * b.stride)
-        inside = [row + self.start for row in rows]
+        inside = [row + self.inside for row in rows]
         put = store if self.final else keep
         reduction = Reduction(1, self.length)
         return tile(inside, a, here, reduction, lanes, put, begun=begun, streams=streams)
@@ -174,7 +178,7 @@ class _Nest:
         )
 
     def _parts(self, first: tirx.Expr, count: Index, start: tirx.Expr, width: Index) -> Stmt:
-        knobs, whole = self._blocking, self._product.reduction.length
+        knobs, reduction = self._blocking, self._product.reduction
 
         def panels(part: _Part | None) -> Stmt:
             return loop(width, lambda i: self._block(first, count, start + i, part, i), "panel")
@@ -183,13 +187,22 @@ class _Nest:
             return panels(None)
         size = knobs.tiles * knobs.panels * knobs.rows * self._wide
         sums, made = workspace(size, "float32", "sums")
-        length = -(-whole // knobs.parts)
+        # Of one run the last part may be shorter; of several all are equal (`blocking`).
+        each = knobs.parts // reduction.runs
+        length = -(-reduction.length // each)
         done = (knobs.parts - 1) * length
-        earlier = loop(
-            knobs.parts - 1, lambda p: panels(_Part(sums, p * length, length, False)), "part"
-        )
-        last = panels(_Part(sums, index(done), whole - done, True))
-        return seq([made, fill(sums, 0, size, self._lanes), earlier, last])
+
+        def inside(p: tirx.Expr) -> Index:
+            run, at = tirx.floordiv(p, each), tirx.floormod(p, each)
+            return reduction.run_offset(run) + at * length
+
+        def part(p: tirx.Expr) -> Stmt:
+            return panels(_Part(sums, p * length, inside(p), length, False))
+
+        last = index(knobs.parts - 1)
+        final = _Part(sums, index(done), inside(last), self._depth - done, True)
+        earlier = loop(knobs.parts - 1, part, "part")
+        return seq([made, fill(sums, 0, size, self._lanes), earlier, panels(final)])
 
     def _block(
         self,

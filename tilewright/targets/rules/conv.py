@@ -73,7 +73,19 @@ def padded(name: str, x: Given | int, g: Geometry, target: Target) -> Launch:
 def blocking_of(g: Geometry, target: Target) -> Blocking:
     """The knobs of a convolution as a product over its windows."""
     depth = g.kernel[0] * g.kernel[1] * g.channels
-    return default_blocking(g.positions, g.out_channels, depth, target, cut=g.kernel == (1, 1))
+    return default_blocking(g.positions, g.out_channels, depth, target, runs=_windows(g).runs)
+
+
+def _windows(g: Geometry) -> Reduction:
+    """What is summed over, seen from where a window begins."""
+    (kh, kw), (dh, dw), wide, c = g.kernel, g.dilation, g.padded[1], g.channels
+    if dw == 1:
+        return Reduction(kh, kw * c, lambda j: j * (dh * wide * c))
+    return Reduction(
+        kh * kw,
+        c,
+        lambda j: (tirx.floordiv(j, kw) * (dh * wide) + tirx.floormod(j, kw) * dw) * c,
+    )
 
 
 def product(
@@ -90,8 +102,7 @@ def product(
 
     `scaled` gives the number of the result that holds the packed weights times something.
     """
-    (kh, kw), (dh, dw), wide = g.kernel, g.dilation, g.padded[1]
-    c, n, m = g.channels, g.out_channels, g.positions
+    (kh, kw), c, n, m = g.kernel, g.channels, g.out_channels, g.positions
     lanes = lanes_of(target)
     blocking = blocking_of(g, target)
     columns = w.reshape(n, c, kh, kw).transpose(2, 3, 1, 0).reshape(kh * kw * c, n)
@@ -103,20 +114,11 @@ def product(
     out = kernel.param(g.y_last, "float32", "y")
     epilogue = Epilogue(steps, operands)
 
-    if dw == 1:
-        reduction = Reduction(kh, kw * c, lambda j: j * (dh * wide * c))
-    else:
-        reduction = Reduction(
-            kh * kw,
-            c,
-            lambda j: (tirx.floordiv(j, kw) * (dh * wide) + tirx.floormod(j, kw) * dw) * c,
-        )
-
     def store(r: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
         place = index(r) * n + column
         return out.store(place, epilogue(value, place, column, width), width)
 
-    product = Product(m, n, values, g.window, reduction, weights, row_step=g.strides[1] * c)
+    product = Product(m, n, values, g.window, _windows(g), weights, row_step=g.strides[1] * c)
     nest = contraction(product, blocking, store, target)
     source = packed if scaled is None else scaled(packed)
     return Launch(kernel.finish(nest), (x, source, *inputs), g.y_last, "float32")

@@ -21,6 +21,9 @@ from tvm.tirx import Stmt
 from tilewright.targets.rules.tir import Flat, Index, bind, index, local, loop, number, pieces, seq
 from tilewright.targets.target import Target
 
+# Rows that begin a multiple of 4 KB apart share a set of L1, which has 8 ways on most processors:
+# with more rows than that each waits for L2 at every element.
+MOST_ROWS = 8
 # float32 numbers of a cache line.
 LINE_FLOATS = 16
 
@@ -76,7 +79,7 @@ def most_rows(target: Target, vectors: int) -> int:
 
     The tile, one vector of each column and one broadcast element fill the register file.
     """
-    return max(1, (target.vector_registers - vectors - 1) // vectors)
+    return max(1, min(MOST_ROWS, (target.vector_registers - vectors - 1) // vectors))
 
 
 def heights(rows: int, most: int) -> tuple[tuple[int, int], ...]:

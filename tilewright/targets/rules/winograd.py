@@ -185,7 +185,6 @@ def blocked(
                 reduction=Reduction(1, depth),
                 b=weights,
                 b_base=i * packed.shape[1] + start * depth,
-                row_step=depth,
             )
 
             def store(row: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
