@@ -39,15 +39,27 @@ def test_few_rows_take_more_columns():
     )
 
 
-def test_long_rows_are_cut_where_each_block_would_read_all_weights_again():
-    """128 rows of 3072 floats are 1.5 MB: blocks of them in L2 would read 9.4 MB eight times."""
-    assert default_blocking(128, 768, 3072, AVX2).parts == 1
-    knobs = default_blocking(128, 768, 3072, AVX2, runs=1)
-    assert knobs.parts > 1
-    part = -(-3072 // knobs.parts)
-    assert 4 * part * knobs.rows * knobs.tiles <= 0.7 * AVX2.l2_bytes
+@pytest.mark.parametrize(("m", "n", "k"), [(128, 768, 3072), (49, 512, 4608), (197, 2304, 768)])
+def test_long_sums_are_cut_until_a_panel_stays_in_l1_and_a_block_in_l2(m, n, k):
+    assert default_blocking(m, n, k, AVX2).parts == 1
+    knobs = default_blocking(m, n, k, AVX2, runs=1)
+    part, wide = -(-k // knobs.parts), knobs.vectors * lanes_of(AVX2)
+    assert 4 * part * wide <= 0.8 * AVX2.l1d_bytes
+    rows = knobs.rows * knobs.tiles
+    assert 4 * rows * (part + knobs.panels * wide) <= 0.7 * AVX2.l2_bytes
 
 
-@pytest.mark.parametrize(("m", "n", "k"), [(128, 8, 3072), (3136, 256, 64), (1, 1000, 4096)])
-def test_rows_are_whole_where_the_weights_stay_in_the_cache(m, n, k):
+@pytest.mark.parametrize(("m", "n", "k"), [(3136, 256, 64), (784, 128, 512), (1, 1000, 4096)])
+def test_sums_are_whole_where_a_panel_fits_l1_or_is_read_once(m, n, k):
     assert default_blocking(m, n, k, AVX2, runs=1).parts == 1
+
+
+@given(runs=st.integers(2, 9), length=st.integers(1, 2000))
+def test_parts_of_several_runs_are_equal(runs, length):
+    parts = default_blocking(100, 64, runs * length, AVX2, runs=runs).parts
+    assert parts == 1 or (parts % runs == 0 and length % (parts // runs) == 0)
+
+
+@pytest.mark.parametrize(("n", "vectors"), [(24, 3), (40, 3), (32, 2), (8, 1)])
+def test_no_vector_is_left_alone(n, vectors):
+    assert default_blocking(784, n, 96, AVX2).vectors == vectors

@@ -6,8 +6,8 @@
                 for tile in block:             a[block] stays in L2
                     register tile
 
-How large the blocks are says `blocking`. Each tile fetches the rows of the next one, and its share
-of the next panel where a block has few tiles.
+How large the blocks are says `blocking`. Each tile fetches its share of the next panel, or the rows
+of the next tile where all of b stays in L2.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from tvm import tirx
 from tvm.tirx import Stmt
 
-from tilewright.targets.rules.blocking import Blocking
+from tilewright.targets.rules.blocking import FLOAT_BYTES, Blocking
 from tilewright.targets.rules.fetching import next_panel, next_rows
 from tilewright.targets.rules.register_tile import (
     Panel,
@@ -158,6 +158,7 @@ class _Nest:
         self._stretches = -(-self._panels // blocking.panels)
         self._tiles = _ceil_div(product.m, blocking.rows)
         self._depth = product.reduction.runs * product.reduction.length
+        self._b_leaves_l2 = product.b.size * FLOAT_BYTES > target.l2_bytes // 2
 
     @property
     def count(self) -> Index:
@@ -240,14 +241,13 @@ class _Nest:
         """
         product, wide = self._product, self._wide
         rows = [product.row(start + r) for r in range(height)]
-        nearby = self._next_rows(start + height, height) if part is None else ()
 
         def put(r: int, column: int, n: int, value: tirx.Expr) -> Stmt:
             return self._store(start + r, panel * wide + column, n, value)
 
         def of(width: int) -> Stmt:
             b = self._panel(panel, width)
-            streams = (*nearby, *self._next_panel(b, part, number))
+            streams = self._streams(b, part, number, start + height, height)
             if part is None:
                 reduction = product.reduction
                 return tile(rows, product.a, b, reduction, self._lanes, put, streams=streams)
@@ -265,23 +265,23 @@ class _Nest:
         base = product.b_base + panel * (self._depth * wide)
         return Panel(product.b, base, -(-width // self._lanes) * self._lanes, width, packed=True)
 
-    def _next_rows(self, after: Index, height: int) -> tuple[Stream, ...]:
-        product = self._product
-        if isinstance(product.m, int) and product.m <= self._blocking.rows:
+    def _streams(
+        self, b: Panel, part: _Part | None, number: tirx.Expr, after: Index, height: int
+    ) -> tuple[Stream, ...]:
+        """What tile `number` of a block fetches, `height` rows before row `after`."""
+        product, tiles = self._product, self._blocking.tiles
+        reduction = product.reduction
+        if self._b_leaves_l2:
+            size = self._depth * b.stride
+            if part is None:
+                return next_panel(b, self._depth, size, number, tiles, reduction.length)
+            moved = replace(b, base=b.base + part.start * b.stride)
+            return next_panel(moved, part.length, size, number, tiles, part.length)
+        if part is not None or (isinstance(product.m, int) and product.m <= self._blocking.rows):
             return ()
         return next_rows(
-            *(product.a, product.row, product.row_step, after, product.m, height, product.reduction)
+            *(product.a, product.row, product.row_step, after, product.m, height, reduction)
         )
-
-    def _next_panel(self, b: Panel, part: _Part | None, number: tirx.Expr) -> tuple[Stream, ...]:
-        product, depth = self._product, self._depth
-        columns = -(-product.n // self._lanes) * self._lanes
-        end, size = product.b_base + depth * columns, depth * b.stride
-        if part is None:
-            length = product.reduction.length
-            return next_panel(b, depth, size, end, number, self._blocking.tiles, length)
-        moved = replace(b, base=b.base + part.start * b.stride)
-        return next_panel(moved, part.length, size, end, number, self._blocking.tiles, part.length)
 
 
 def _ceil_div(a: Index, b: int) -> Index:

@@ -1,7 +1,9 @@
-"""What a tile fetches while it computes: the rows of the next one, and its share of the next panel.
+"""What a tile fetches while it computes: rows of the next tile, or its share of the next panel.
 
-One line per k and stream, which costs a load beside a dozen multiplications; without it the first
-tile that reads a line waits for L3 or memory, and for L2 in all others.
+One line per k, which is a load beside a dozen multiplications. Without it the tile that reads a
+line first waits for it. Both at once would cost more than the second saves: where b is read again
+and again from L2, the rows come from further away; where it is not, the rows are in L2 after the
+first panel.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from collections.abc import Callable
 
 from tvm import tirx
 
-from tilewright.targets.rules.register_tile import LINE_FLOATS, Panel, Reduction, Stream
+from tilewright.targets.rules.register_tile import Panel, Reduction, Stream
 from tilewright.targets.rules.tir import Flat, Index
 
 
@@ -35,16 +37,14 @@ def next_rows(
 
 
 def next_panel(
-    panel: Panel, depth: int, size: int, end: Index, share: Index, shares: int, length: Index
+    panel: Panel, depth: int, size: int, share: Index, shares: int, length: Index
 ) -> tuple[Stream, ...]:
     """Share number `share` of the first `depth` rows of the next panel, `size` elements further on.
 
-    Runs of the reduction are `length` long. The last panel of b, which ends at `end`, fetches
-    itself: what lies behind is not ours to touch. In a block of many tiles, `shares`, the first one
-    does not wait long enough for its panel to pay for the loads of all.
+    Runs of the reduction are `length` long. The end of b fetches itself: what lies behind is not
+    ours to touch.
     """
-    if not panel.packed or shares >= LINE_FLOATS:
-        return ()
     step = -(-panel.stride // shares)
-    begin = tirx.min(panel.base + size + share * (depth * step), end - depth * step)
-    return (Stream(panel.b, begin, step, lambda j: j * (length * step)),)
+    begin = panel.base + size + share * (depth * step)
+    inside = tirx.min(begin, panel.b.size - depth * step)
+    return (Stream(panel.b, inside, step, lambda j: j * (length * step)),)

@@ -7,6 +7,7 @@ gets is what one reads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import tvm
@@ -77,6 +78,11 @@ class Flat:
 
     def __init__(self, buffer: tirx.Buffer) -> None:
         self.buffer = buffer
+
+    @property
+    def size(self) -> int:
+        """How many elements it has; all sizes must be known."""
+        return math.prod(int(size) for size in self.buffer.shape)
 
     def load(self, offset: Index, lanes: int = 1) -> tirx.Expr:
         """`lanes` elements from `offset` on."""
