@@ -185,7 +185,7 @@ static bool may_spin(void) {
 }
 
 /* Wait a moment for `happened(job)`; return whether it did. It yields, because who is waited for
- * may be waiting for this CPU: the system often wakes a thread on the CPU of the one that woke it. */
+ * may wait for this very CPU: on a busy machine, models ran faster so. */
 static bool spin_until(bool (*happened)(struct job *), struct job *job) {
   if (happened(job)) return true;
   if (!may_spin()) return false;
