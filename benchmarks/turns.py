@@ -9,7 +9,6 @@ Tibshirani 1993, chapter 13). The peak of multiply-adds is measured between roun
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -58,8 +57,6 @@ def measure(
 
 def turns_job(job: dict[str, Any], _emit: Emit) -> dict[str, Any]:
     """`measure`, in a process of its own."""
-    # TVM's pool must not pin its workers where the others have theirs.
-    os.environ.setdefault("TVM_BIND_THREADS", "0")
     threads, block = job["threads"], BLOCK_SECONDS if job["threads"] > 1 else 0.0
     inputs = dict(np.load(job["inputs"]))
     calls, errors = _open_all([Engine(**row) for row in job["engines"]], inputs, threads)

@@ -248,10 +248,21 @@ def test_the_build_takes_our_pipeline():
     assert "relax_pipeline" in inspect.signature(relax.build).parameters
 
 
-def test_the_runtime_takes_the_size_of_its_pool():
-    import tvm_ffi
+def test_kernels_launch_through_a_variable_that_we_may_define():
+    """What `tilewright/compiler/pool.c` builds on."""
+    import tvm
+    from tvm.script import tirx as T
 
-    assert tvm_ffi.get_global_func("runtime.config_threadpool") is not None
+    @T.prim_func
+    def probe(x: T.Buffer((64,), "float32")):
+        T.func_attr({"global_symbol": "probe"})
+        for i in T.parallel(64):
+            x[i] = T.float32(0)
+
+    source = tvm.tirx.build(probe, target={"kind": "llvm"}).inspect_source("ll")
+    assert re.search(r"@__TVMBackendParallelLaunch = (weak|linkonce)\w* .*global ptr null", source)
+    # No number of tasks: whoever launches chooses it.
+    assert re.search(r"call i32 %\w+\(ptr \S+ @\w+, ptr \S+ %\w+, i32 0\)", source)
 
 
 def test_the_runtime_library_lies_where_the_loader_looks():

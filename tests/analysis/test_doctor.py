@@ -47,6 +47,13 @@ def test_no_room_for_temporary_files(monkeypatch):
 
 @pytest.mark.parametrize("quota, text", [(None, "1"), (0.5, "1, cgroup quota 0.5 CPUs")])
 def test_threads_name_the_quota(quota, text, monkeypatch):
+    monkeypatch.delenv("TILEWRIGHT_THREADS", raising=False)
     monkeypatch.setattr(doctor.host, "cgroup_quota", lambda: quota)
     monkeypatch.setattr(doctor.host, "default_threads", lambda: 1)
     assert {f.name: f for f in doctor.examine()}["threads by default"].found == text
+
+
+def test_threads_name_the_environment(monkeypatch):
+    monkeypatch.setenv("TILEWRIGHT_THREADS", "7")
+    found = {f.name: f for f in doctor.examine()}["threads by default"].found
+    assert found == "7, from TILEWRIGHT_THREADS"

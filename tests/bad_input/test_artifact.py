@@ -85,6 +85,15 @@ def test_refuses_an_artifact_of_another_format(linear_library, tmp_path):
         tilewright.load(path)
 
 
+def test_refuses_an_artifact_without_threads(linear_library, tmp_path):
+    data = linear_library.read_bytes()
+    path = tmp_path / "older.so"
+    path.write_bytes(data.replace(b"tilewright_share_workers", b"tilewright_share_nothing"))
+    with pytest.raises(ArtifactError, match="thread pool is missing") as info:
+        tilewright.load(path)
+    assert "compile the model again" in info.value.hint
+
+
 def test_refuses_a_damaged_manifest(linear_library, tmp_path):
     data = linear_library.read_bytes()
     path = tmp_path / "damaged.so"

@@ -38,7 +38,8 @@ def test_a_library_needs_libc_and_libm_alone(tmp_path):
     library = compile_here(models.conv_net(), tmp_path).library
     shown = subprocess.run(["readelf", "-d", library], capture_output=True, text=True, check=True)
     needed = re.findall(r"NEEDED.*\[(\w+)", shown.stdout)
-    assert set(needed) <= {"libc", "libm", "libgcc_s"}
+    # ld is the loader itself, which holds the variables that each thread has for itself.
+    assert set(needed) <= {"libc", "libm", "libgcc_s", "ld"}
 
 
 def test_shows_what_each_stage_left(tmp_path):

@@ -387,7 +387,6 @@ def _fresh(library, *prefix: str) -> dict:
         text=True,
         check=True,
         cwd=ROOT,
-        env={k: v for k, v in os.environ.items() if k != "TVM_BIND_THREADS"},
     )
     return json.loads(done.stdout)
 

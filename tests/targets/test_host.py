@@ -77,4 +77,14 @@ def test_reads_the_quota_of_either_cgroup(files, quota, tmp_path):
 def test_threads_are_those_the_process_may_use(cpus, quota, threads, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cpus)))
     monkeypatch.setattr(host, "cgroup_quota", lambda: quota)
+    monkeypatch.delenv("TILEWRIGHT_THREADS", raising=False)
     assert host.default_threads() == threads
+
+
+@pytest.mark.parametrize("text, wanted", [("3", 3), ("0", None), ("-1", None), ("many", None)])
+def test_threads_in_the_environment_come_first(text, wanted, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(5)))
+    monkeypatch.setattr(host, "cgroup_quota", lambda: None)
+    monkeypatch.setenv("TILEWRIGHT_THREADS", text)
+    assert host.threads_in_environment() == wanted
+    assert host.default_threads() == (wanted or 5)

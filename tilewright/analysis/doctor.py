@@ -86,4 +86,6 @@ def _temporary_folder() -> Finding:
 def _threads() -> Finding:
     quota = host.cgroup_quota()
     limit = f", cgroup quota {quota:g} CPUs" if quota else ""
+    if host.threads_in_environment():
+        limit = ", from TILEWRIGHT_THREADS"
     return Finding("threads by default", True, f"{host.default_threads()}{limit}")

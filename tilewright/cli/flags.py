@@ -136,7 +136,7 @@ def threads(command: Command) -> Command:
     return _flag(
         "--threads",
         type=click.IntRange(min=1),
-        help="Threads of a call; default: CPU affinity and cgroup quota.",
+        help="Threads of a call; default: $TILEWRIGHT_THREADS, or CPU affinity and cgroup quota.",
     )(command)
 
 

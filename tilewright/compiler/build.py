@@ -10,7 +10,7 @@ import onnx.printer
 import tvm
 from tvm import relax
 
-from tilewright.compiler import sections
+from tilewright.compiler import pool, sections
 from tilewright.compiler.manifest import build_manifest
 from tilewright.errors import UnsupportedModel
 from tilewright.targets import toolchain
@@ -66,7 +66,10 @@ def link(work: Work) -> str:
     work.manifest = build_manifest(work)
     weights = work.folder / "weights.bin"
     work.weights.write(weights)
-    extra = sections.write_object(work.manifest, weights, work.folder)
+    extra = [
+        sections.write_object(work.manifest, weights, work.folder),
+        pool.write_object(work.folder),
+    ]
     work.library = work.folder / "model.so"
 
     def link_files(output: str, files: list[str], **_kwargs: object) -> None:
@@ -77,7 +80,7 @@ def link(work: Work) -> str:
     work.executable.export_library(
         str(work.library),
         fcompile=link_files,
-        addons=[str(extra)],
+        addons=[str(path) for path in extra],
         workspace_dir=str(objects),
     )
     weights.unlink()

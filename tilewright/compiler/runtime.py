@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import math
-import os
 import platform
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from tilewright.compiler import sections
+from tilewright.compiler import pool, sections
 from tilewright.errors import ArtifactError, InputError, OptionError
 from tilewright.targets import host
 
@@ -31,7 +30,6 @@ _CPU = 1  # kDLCPU
 _POOLED_ALLOCATOR = 2
 # Kernels are compiled for parameters that start on this boundary (TVM's kAllocAlignment).
 _ALIGNMENT = 64
-_POOL_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,8 @@ class TensorSpec:
 class Module:
     """A loaded model. Call it with arrays; it is safe to call from several threads.
 
-    `threads` is the number of threads each call uses. Results own their memory.
+    `threads` is the number of threads each call uses, the calling one and workers that all
+    modules share. Results own their memory.
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any], threads: int) -> None:
@@ -63,7 +62,6 @@ class Module:
         self._weights = _weight_tensors(path, self._library.handle, manifest["weights"])
         self._idle: list[Any] = [self._new_machine()]
         self._lock = threading.Lock()
-        self._configured = threading.local()
 
     def __call__(self, *arrays: Any) -> np.ndarray | tuple[np.ndarray, ...]:
         """Run once: `module(x)`, `module(x, y)` or `module({"x": x, "y": y})`.
@@ -75,7 +73,7 @@ class Module:
         given = self._by_position(arrays)
         tensors = [_tensor(spec, array) for spec, array in zip(self.inputs, given, strict=True)]
         self._check_shapes(tensors)
-        self._configure_threads()
+        self._library.set_threads(self.threads)
         with self._lock:
             machine = self._idle.pop() if self._idle else None
         machine = machine or self._new_machine()
@@ -106,23 +104,6 @@ class Module:
         machine = self._library.module["vm_load_executable"]()
         machine["vm_initialization"](_CPU, 0, _POOLED_ALLOCATOR)
         return machine
-
-    def _configure_threads(self) -> None:
-        """TVM keeps a thread pool per calling thread; size each before its first use.
-
-        The pool is created with $TVM_NUM_THREADS workers (else half of the hardware threads)
-        and `config_threadpool` can only use fewer.
-        """
-        if getattr(self._configured, "threads", None) == self.threads:
-            return
-        import tvm_ffi
-
-        with _POOL_LOCK:
-            largest = max(self.threads, int(os.environ.get("TVM_NUM_THREADS", "0")))
-            os.environ["TVM_NUM_THREADS"] = str(largest)
-            # Affinity mode 0: the kernel places the workers within the process's CPU set.
-            tvm_ffi.get_global_func("runtime.config_threadpool")(0, self.threads)
-        self._configured.threads = self.threads
 
     def _by_position(self, arrays: tuple[Any, ...]) -> list[Any]:
         names = [spec.name for spec in self.inputs]
@@ -255,6 +236,7 @@ def _spec(row: dict[str, Any]) -> TensorSpec:
 class _Library:
     module: Any
     handle: ctypes.CDLL
+    set_threads: pool.SetThreads
 
 
 def _open(path: Path) -> _Library:
@@ -276,14 +258,20 @@ def _open(path: Path) -> _Library:
                 where=str(path),
                 hint="compile the model again on this machine",
             ) from error
-    return _Library(module, handle)
+    try:
+        set_threads = pool.join(handle)
+    except AttributeError as error:
+        raise ArtifactError(
+            "the thread pool is missing",
+            where=str(path),
+            hint="compile the model again with the installed tilewright",
+        ) from error
+    return _Library(module, handle, set_threads)
 
 
 def _load_tvm_runtime() -> None:
     if "tvm" in sys.modules:
         return  # The full TVM brings its runtime along.
-    # TVM's own pool would pin its workers and widen the affinity of the calling thread.
-    os.environ.setdefault("TVM_BIND_THREADS", "0")
     import tvm_ffi  # noqa: F401 - the runtime needs its symbols
 
     spec = importlib.util.find_spec("tvm")

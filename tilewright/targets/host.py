@@ -77,10 +77,21 @@ def _cache_bytes(level: int, root: Path = Path("/sys/devices/system/cpu/cpu0/cac
 
 
 def default_threads() -> int:
-    """Threads to use when nobody says: the CPU affinity, cut to the cgroup's CPU quota."""
+    """$TILEWRIGHT_THREADS, else the CPU affinity, cut to the cgroup's CPU quota.
+
+    A library that is loaded without this package does the same (`compiler/pool.c`).
+    """
+    if wanted := threads_in_environment():
+        return wanted
     cpus = len(os.sched_getaffinity(0))
     quota = cgroup_quota()
     return max(1, min(cpus, math.ceil(quota)) if quota else cpus)
+
+
+def threads_in_environment() -> int | None:
+    """$TILEWRIGHT_THREADS when it is a number above 0."""
+    text = os.environ.get("TILEWRIGHT_THREADS", "")
+    return int(text) or None if text.isdecimal() else None
 
 
 def cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:

@@ -1,4 +1,4 @@
-"""The C compiler of this machine: assembles the weights and links the library."""
+"""The C compiler of this machine: compiles the thread pool, assembles the weights, links all."""
 
 from __future__ import annotations
 
@@ -31,9 +31,17 @@ def find_c_compiler() -> str:
 
 def link_shared(output: Path, files: list[Path]) -> None:
     """Link objects, archives and assembly `files` into the shared library `output`."""
-    # Build ids and local symbols name this machine's folders: leave them out.
-    flags = ["-shared", "-fPIC", "-Wl,--build-id=none", "-Wl,-s", "-Wl,-z,noexecstack"]
-    _run([find_c_compiler(), *flags, "-o", str(output), *map(str, files)], output)
+    # Build ids and local symbols name this machine's folders: leave them out. Symbols are looked up
+    # at load: a worker thread that did so later would need the loader, which unloading holds.
+    flags = ["-shared", "-fPIC", "-pthread", "-Wl,--build-id=none", "-Wl,-s"]
+    flags += ["-Wl,-z,noexecstack", "-Wl,-z,now"]
+    _run([find_c_compiler(), *flags, "-o", str(output), *map(str, files), "-lm"], output)
+
+
+def compile_c(source: Path, output: Path) -> None:
+    """Compile the C file `source` into an object for a library that shows marked names alone."""
+    flags = ["-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread"]
+    _run([find_c_compiler(), *flags, "-c", "-o", str(output), str(source)], output)
 
 
 def assemble(source: Path, output: Path) -> None:
