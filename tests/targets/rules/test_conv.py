@@ -9,7 +9,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tests.targets.rules.convolutions import STEPS, check, conv_specs, floats, reference
 from tests.targets.rules.lowering import AVX2, close, group, run
 from tilewright.ops import ConvSpec, Step
-from tilewright.targets.rules.conv import CONV
+from tilewright.targets.rules.conv import CONV, blocking_of
+from tilewright.targets.rules.geometry import Geometry
 
 
 @settings(max_examples=20, deadline=None)
@@ -21,6 +22,21 @@ def test_any_convolution(spec, seed):
 @pytest.mark.parametrize("size", [(7, 49), (14, 27)])
 def test_many_tiles(size):
     check(ConvSpec("float32", (2, 40, *size), (72, 40, 3, 3), (1, 1), (1,) * 4, (1, 1)), 0, STEPS)
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel", "dilation", "parts"),
+    [
+        ((2, 256, 9, 11), (3, 3), 1, 6),
+        ((1, 640, 12, 9), (1, 1), 1, 2),
+        ((1, 270, 9, 9), (2, 2), 2, 4),
+    ],
+)
+def test_windows_are_summed_in_parts(x, kernel, dilation, parts):
+    """Rows of a window, parts of such rows, and taps that are apart."""
+    spec = ConvSpec("float32", x, (32, x[1], *kernel), (1, 1), (1,) * 4, (dilation,) * 2)
+    assert blocking_of(Geometry(spec), AVX2).parts == parts
+    check(spec, 0, STEPS)
 
 
 def test_one_axis():

@@ -3,8 +3,9 @@
     for tiles of neighbouring outputs in a row, for vectors of channels:
         acc[position, channel] = sum over kh, kw of x[oh s + kh, ow s + kw, c] * w[kh, kw, c]
 
-Nothing is padded: outputs whose windows leave the input are computed apart, with their own taps,
-so that the interior has no comparisons. Neighbouring outputs share loads of x.
+Nothing is padded: where windows leave the input it is known which taps they have, for each output
+of the first and last tiles of a row and for the rows at both ends. Neighbouring outputs share loads
+of x. A tile fetches what the next one will read first.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tvm.tirx import Stmt
 from tilewright.ops import Step
 from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands
 from tilewright.targets.rules.geometry import Geometry
-from tilewright.targets.rules.register_tile import heights, lanes_of
+from tilewright.targets.rules.register_tile import LINE_FLOATS, heights, lanes_of
 from tilewright.targets.rules.rule import Given, Launch
 from tilewright.targets.rules.tir import (
     FEWEST_ELEMENTS,
@@ -38,8 +39,8 @@ from tilewright.targets.rules.tir import (
 )
 from tilewright.targets.target import Target
 
-# Outputs side by side in one tile: with 3 taps each, 6 share 8 columns of x.
-POSITIONS = 6
+# Outputs side by side in one tile: with 3 taps each, 7 share 9 columns of x.
+POSITIONS = 7
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,9 @@ class _Nest:
     ) -> None:
         self._g, self._x, self._w, self._out, self._epilogue = g, x, w, out, epilogue
         self._lanes, self._means = lanes, means
-        axes = zip(g.size, g.out, g.kernel, g.strides, g.dilation, g.begins, strict=True)
-        self._lines, self._columns = (stretches(*axis) for axis in axes)
+        self._lines = stretches(
+            *(g.size[0], g.out[0], g.kernel[0], g.strides[0], g.dilation[0], g.begins[0])
+        )
 
     def whole(self) -> Stmt:
         """One line of outputs is a piece; a line's stretch says which taps it has."""
@@ -133,27 +135,43 @@ class _Nest:
         if self._means is not None:
             line = (image * g.out[0] + h) * g.channels
             steps.append(fill(self._means, line, g.channels, self._lanes))
-        for columns in self._columns:
-            start = columns.start
-            for count, size in heights(columns.stop - columns.start, POSITIONS):
-                steps.append(
-                    loop(
-                        count,
-                        lambda t, start=start, size=size, columns=columns: self._channels(
-                            image, h, start + t * size, size, taps, columns
-                        ),
-                        "tile",
-                    )
-                )
-                start += count * size
+        first = 0
+        for count, size in heights(g.out[1], POSITIONS):
+            starts = [first + i * size for i in range(count)]
+            inner = [start for start in starts if self._is_inner(start, size)]
+            # Inner tiles are neighbours: they are a loop, the others one statement each.
+            for start in starts:
+                if start not in inner:
+                    steps.append(self._channels(image, h, index(start), size, taps, start))
+                elif start == inner[0]:
+                    steps.append(self._inner(image, h, start, size, len(inner), taps))
+            first += count * size
         return seq(steps)
 
-    def _channels(
-        self, image: Index, h: Index, start: Index, size: int, lines: Stretch, columns: Stretch
+    def _is_inner(self, start: int, size: int) -> bool:
+        """Whether the windows of all outputs from `start` on have all their columns."""
+        g = self._g
+        left = start * g.strides[1] - g.begins[1]
+        wide = (size - 1) * g.strides[1] + (g.kernel[1] - 1) * g.dilation[1] + 1
+        return left >= 0 and left + wide <= g.size[1]
+
+    def _inner(
+        self, image: Index, h: Index, first: int, size: int, count: int, taps: Stretch
     ) -> Stmt:
-        """All channels of a few neighbours: what they read of a line lies side by side."""
+        def one(t: tirx.Expr) -> Stmt:
+            return self._channels(image, h, first + t * size, size, taps, None)
+
+        return loop(count, one, "tile")
+
+    def _channels(
+        self, image: Index, h: Index, start: Index, size: int, taps: Stretch, at_edge: int | None
+    ) -> Stmt:
+        """All channels of a few neighbours: what they read of a line lies side by side.
+
+        `at_edge` is where a tile starts that is not inner.
+        """
         full, rest = divmod(self._g.channels, self._lanes)
-        tile = lambda c, n: self._tile(image, h, start, size, lines, columns, c, n)  # noqa: E731
+        tile = lambda c, n: self._tile(image, h, start, size, taps, at_edge, c, n)  # noqa: E731
         steps = []
         if full:
             steps.append(loop(full, lambda v: tile(v * self._lanes, self._lanes), "v"))
@@ -168,7 +186,7 @@ class _Nest:
         start: Index,
         size: int,
         lines: Stretch,
-        columns: Stretch,
+        at_edge: int | None,
         c: tirx.Expr,
         n: int,
     ) -> Stmt:
@@ -177,12 +195,18 @@ class _Nest:
         acc, made = local(size * n, "float32", "acc")
         steps = [made, *(acc.store(p * n, number(0.0, "float32", n), n) for p in range(size))]
         top, left = h * sh - g.begins[0], start * sw - g.begins[1]
+        corner = ((image * height + top) * width + left) * g.channels
+        steps += self._fetch(corner, size, c, n)
         for i in range(lines.first, lines.last):
-            row = ((image * height + top + i * dh) * width + left) * g.channels + c
-            for j in range(columns.first, columns.last):
+            for j in range(kw):
                 tap = self._w.load((i * kw + j) * g.channels + c, n)
                 for p in range(size):
-                    value = self._x.load(row + (p * sw + j * dw) * g.channels, n)
+                    column = p * sw + j * dw
+                    if at_edge is not None and not (
+                        0 <= at_edge * sw - g.begins[1] + column < width
+                    ):
+                        continue
+                    value = self._x.load(corner + (i * dh * width + column) * g.channels + c, n)
                     steps.append(acc.store(p * n, acc.load(p * n, n) + value * tap, n))
         place = ((image * g.out[0] + h) * g.out[1] + start) * g.channels + c
         for p in range(size):
@@ -197,3 +221,19 @@ class _Nest:
             mean = self._means.load(line, n) + total * number(1.0 / g.out[1], "float32", n)
             steps.append(self._means.store(line, mean, n))
         return seq(steps)
+
+    def _fetch(self, corner: Index, size: int, c: tirx.Expr, n: int) -> list[Stmt]:
+        """Ask for a share of what the next tile is the first to read.
+
+        That lies in the last lines of its windows, side by side for all channels: the c-th part of
+        it is fetched with channels c ... c + n.
+        """
+        g = self._g
+        (sh, sw), wide = g.strides, g.size[1]
+        reach = [(k - 1) * d + 1 for k, d in zip(g.kernel, g.dilation, strict=True)]
+        new = size * sw + max(0, reach[1] - sw)
+        found = []
+        for line in range(max(0, reach[0] - sh), reach[0]):
+            begin = corner + (line * wide + new) * g.channels + c * (size * sw)
+            found += [self._x.prefetch(begin + q) for q in range(0, size * sw * n, LINE_FLOATS)]
+        return found
