@@ -153,7 +153,7 @@ def test_compiles_where_nothing_can_be_kept(tmp_path):
     assert work.library.is_file()
 
 
-def test_compiles_without_a_cache(tmp_path, monkeypatch):
+def test_compiles_without_a_cache(tmp_path):
     work = compile_here(models.linear(), tmp_path, until="plan")
     (tmp_path / "objects").mkdir()
     found = kernels.kernels_of(work.mod)
@@ -180,7 +180,7 @@ def test_a_kernel_that_crashes_the_compiler_is_named(tmp_path, monkeypatch):
     work = compile_here(models.linear(), tmp_path, until="plan")
     name = next(iter(kernels.kernels_of(work.mod)))
     work.cache = None
-    with pytest.raises(RuntimeError, match=rf"kernel {name}: SIGSEGV"):
+    with pytest.raises(RuntimeError, match=rf"^kernel {name}: SIGSEGV, inside native code$"):
         build.generate_code(work)
 
 
@@ -192,5 +192,5 @@ def test_a_kernel_that_does_not_compile_is_named_with_the_reason(tmp_path, monke
     work = compile_here(models.linear(), tmp_path, until="plan")
     name = next(iter(kernels.kernels_of(work.mod)))
     work.cache = None
-    with pytest.raises(RuntimeError, match=rf"kernel {name}: (.|\n)*no such instruction"):
+    with pytest.raises(RuntimeError, match=rf"kernel {name}: ValueError: no such instruction$"):
         build.generate_code(work)

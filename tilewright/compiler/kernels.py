@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import signal
 import traceback
 import warnings
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ import tvm
 from tvm import tirx
 
 from tilewright import targets
+from tilewright.compiler.child import how_it_ended
 from tilewright.compiler.kernel_cache import KernelCache
 from tilewright.compiler.lower import GROUP, RULE
 from tilewright.targets import host
@@ -181,11 +181,10 @@ class _Processes:
         return self._folder / f"{key}.claim"
 
     def _blame(self, child: int, code: int) -> str:
-        """What happened in the process `child`, and to which kernel."""
-        how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
+        """What happened in the process `child`, and to which kernel; the last line says it all."""
         for key, name in self._missing.items():
             claim = self._claim(key)
             taken_by, _, trace = claim.read_text().partition("\n") if claim.exists() else ("",) * 3
             if taken_by == str(child):
-                return f"kernel {name}: {trace or how}"
-        return f"a process that compiles kernels ended: {how}"
+                return f"{trace}kernel {name}: {(trace.splitlines() or [how_it_ended(code)])[-1]}"
+        return f"a process that compiles kernels ended: {how_it_ended(code)}"
