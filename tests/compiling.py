@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from tilewright.compiler import pipeline, runtime
+from tilewright.compiler.kernel_cache import KernelCache, default_folder
 from tilewright.options import CompileOptions
 from tilewright.targets import Target, resolve
 
@@ -24,10 +25,14 @@ def compile_here(
     target: str | Target = "native",
     shapes: Mapping[str, Sequence[int]] | None = None,
     until: str | None = None,
+    cache: KernelCache | None = None,
     options: CompileOptions | None = None,
     **fields: object,
 ) -> pipeline.Work:
-    """Run the pipeline's stages on `proto`; `until` names the last one to run."""
+    """Run the pipeline's stages on `proto`; `until` names the last one to run.
+
+    `cache` is the one of this run of the tests, unless another is given.
+    """
     place = folder / f"work{next(_numbers)}"
     place.mkdir()
     path = proto
@@ -40,6 +45,7 @@ def compile_here(
         options=options or CompileOptions(**fields),
         shapes=shapes or {},
         folder=place,
+        cache=cache or KernelCache(default_folder()),
     )
     for stage in pipeline.chosen_stages(work.options):
         stage.run(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,6 @@ def linear_library(tmp_path_factory) -> Path:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder and an empty temporary folder; jobs run in this process."""
-    import tempfile
-
     from tests.command_line import run_job_here
     from tilewright.compiler import child
 
@@ -70,6 +69,14 @@ def nothing_left(here: Path, tmp_path: Path):
     # onnxruntime drops a file of its own there when it is imported.
     left = [*here.rglob("*"), *(tmp_path / "temporary").glob("tilewright-*")]
     assert left == []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The kernel cache of one run, which its worker processes share, and no other run sees."""
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.TemporaryDirectory(prefix="tilewright-tests-")
+        config.add_cleanup(folder.cleanup)
+        os.environ["XDG_CACHE_HOME"] = folder.name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

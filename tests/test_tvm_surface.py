@@ -248,6 +248,18 @@ def test_the_build_takes_our_pipeline():
     assert "relax_pipeline" in inspect.signature(relax.build).parameters
 
 
+def test_a_function_is_saved_as_the_same_text_each_time():
+    """The key of a kernel in the cache is made of it; `test_kernels.py` asks other processes."""
+    import tvm
+    from tvm import te
+
+    x = te.placeholder((4,), name="x")
+    function = te.create_prim_func([x, te.compute((4,), lambda i: x[i] + 1.0, name="y")])
+    saved = tvm.ir.save_json(function)
+    assert saved == tvm.ir.save_json(function) and "global_symbol" in saved
+    assert saved != tvm.ir.save_json(function.without_attr("global_symbol"))
+
+
 def test_kernels_launch_through_a_variable_that_we_may_define():
     """What `tilewright/compiler/pool.c` builds on."""
     import tvm

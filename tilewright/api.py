@@ -35,6 +35,7 @@ def compile(
     *,
     fusions: Sequence[Fusion] | None = None,
     check: bool = True,
+    cache: bool = True,
     dump: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Artifact:
@@ -42,7 +43,8 @@ def compile(
 
     `model` is a path or an `onnx.ModelProto`; `target` a Target, a catalog row's name or
     "native"; `shapes` fixes inputs ({"x": (1, 3, 224, 224)}). `fusions` replaces the default
-    list: `(*DEFAULT_FUSIONS, MINE)` (docs/adding-a-fusion.md). `dump` is a folder for the IR
+    list: `(*DEFAULT_FUSIONS, MINE)` (docs/adding-a-fusion.md). With `cache`, kernels compiled
+    before are taken from the user's cache folder (docs/cache.md). `dump` is a folder for the IR
     after each stage. `progress` is called with {"event": "start" | "done", "step": ...}.
 
     Raises ModelError or UnsupportedModel for the file, OptionError and TargetError for the
@@ -54,7 +56,7 @@ def compile(
     row = resolve(target)
     folder = tempfile.TemporaryDirectory(prefix="tilewright-")
     job = _job(model, Path(folder.name), row, shapes, options, fusions)
-    job["dump"] = _dump_folder(dump)
+    job |= {"dump": _dump_folder(dump), "cache": cache}
     built = child.call("tilewright.compiler.compile_job:compile_job", job, progress)
     artifact = Artifact(Path(built["library"]), built["manifest"], _folder=folder)
     missing = row.missing_on(host.detect().features)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 import tilewright
@@ -40,6 +42,16 @@ def test_verbose_says_why(here, model_file, capsys):
     command("compile", model_file(models.linear()), "-v", "--no-verify")
     err = capsys.readouterr().err
     assert "ONNX to Relax" in err and "not checked: the check was switched off" in err
+
+
+def test_says_what_came_from_the_cache_unless_there_is_none(here, model_file, capsys):
+    path = model_file(models.linear())
+    said = []
+    for flags in ((), (), ("--no-cache",)):
+        command("compile", path, "--no-verify", *flags)
+        said.append(re.search(r"(\d+) kernels, (\d+) from the cache", capsys.readouterr().err))
+    assert said[1][1] == said[1][2] != "0"
+    assert said[2][2] == "0"
 
 
 def test_flags_reach_the_artifact(here, model_file):

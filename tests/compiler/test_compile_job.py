@@ -30,6 +30,7 @@ def _job(path, folder, target, options=None, dump=None):
                 "shapes": {},
                 "folder": str(folder),
                 "dump": dump,
+                "cache": True,
                 "fusions": None,
             }
         )

@@ -35,6 +35,7 @@ from tilewright.options import CompileOptions
     help="Write the IR after each stage into DIR.",
 )
 @click.option("--no-verify", is_flag=True, help="Skip the check against ONNX Runtime.")
+@click.option("--no-cache", is_flag=True, help="Compile every kernel anew.")
 @flags.compiling
 @flags.threads
 @flags.everywhere
@@ -44,6 +45,7 @@ def command(
     bundle: Path | None,
     dump: Path | None,
     no_verify: bool,
+    no_cache: bool,
     target: str,
     shapes: dict,
     options: CompileOptions,
@@ -70,7 +72,14 @@ def command(
 
     def action(progress: console.Progress) -> Any:
         return api.compile(
-            model, target, shapes, options, check=not no_verify, dump=dump, progress=progress
+            model,
+            target,
+            shapes,
+            options,
+            check=not no_verify,
+            cache=not no_cache,
+            dump=dump,
+            progress=progress,
         )
 
     artifact = console.with_progress(level, action)

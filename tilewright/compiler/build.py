@@ -11,10 +11,10 @@ import tvm
 from tvm import relax
 
 from tilewright.compiler import pool, sections
+from tilewright.compiler.kernels import built, compile_kernels, kernels_of, without_kernels
 from tilewright.compiler.manifest import build_manifest
 from tilewright.errors import UnsupportedModel
 from tilewright.targets import toolchain
-from tilewright.targets.rules.registers import PIPELINE
 
 if TYPE_CHECKING:
     from tilewright.compiler.pipeline import Work
@@ -31,15 +31,19 @@ def called_kernels(main: relax.Function) -> list[str]:
 
 
 def generate_code(work: Work) -> str:
-    """Compile every kernel with LLVM and `main` to VM bytecode."""
+    """Compile `main` to VM bytecode, and every kernel with LLVM unless the cache has it."""
     try:
         work.executable = relax.build(
-            work.mod, work.tvm_target, relax_pipeline=None, tir_pipeline=PIPELINE
+            without_kernels(work.mod), work.tvm_target, relax_pipeline=None
         )
     except tvm.error.InternalError as error:
         _refuse_open_shape(str(error), work)
         raise
-    return f"{len(set(work.kernels))} kernels"
+    folder = work.folder / "kernels"
+    folder.mkdir()
+    work.objects = compile_kernels(kernels_of(work.mod), work.tvm_target, folder, work.cache)
+    names = set(work.kernels)
+    return f"{len(names)} kernels, {len(names & work.objects.cached)} from the cache"
 
 
 def _refuse_open_shape(message: str, work: Work) -> None:
@@ -73,14 +77,16 @@ def link(work: Work) -> str:
     work.library = work.folder / "model.so"
 
     def link_files(output: str, files: list[str], **_kwargs: object) -> None:
-        toolchain.link_shared(Path(output), [Path(file) for file in files])
+        toolchain.link_shared(Path(output), [Path(file) for file in files], work.objects.symbols)
 
+    # The bytecode is packed for the target too, which need not be this machine.
+    link_files.get_target_triple = lambda: work.target.triple
     objects = work.folder / "objects"
     objects.mkdir()
     work.executable.export_library(
         str(work.library),
         fcompile=link_files,
-        addons=[str(path) for path in extra],
+        addons=[str(path) for path in (*extra, *work.objects.files)],
         workspace_dir=str(objects),
     )
     weights.unlink()
@@ -90,12 +96,13 @@ def link(work: Work) -> str:
 def shown_ir(work: Work, stage: str) -> str:
     """What `--dump` writes after a stage: ONNX, Relax and TIR, or the assembly."""
     if work.executable is not None:
-        return _assembly(work.executable.mod) if stage == "codegen" else str(work.manifest)
+        return _assembly(work) if stage == "codegen" else str(work.manifest)
     if work.mod is not None:
         return work.mod.script(show_meta=False)
     return onnx.printer.to_text(work.model.proto)
 
 
-def _assembly(module: tvm.runtime.Module) -> str:
-    texts = [m.inspect_source("asm") for m in (module, *module.imports) if m.kind == "llvm"]
-    return "\n".join(texts)
+def _assembly(work: Work) -> str:
+    """The kernels once more, as text and under the names that the model calls them by."""
+    modules = [built(f, name, work.tvm_target) for name, f in kernels_of(work.mod).items()]
+    return "\n".join(module.inspect_source("asm") for module in modules)

@@ -105,16 +105,19 @@ def _listen(read_end: int, on_event: OnEvent | None) -> tuple[str, dict[str, Any
 
 
 def _died(doing: str, step: str, code: int, log: Path) -> CompileError:
-    how = f"exit code {code}"
-    if code < 0:
-        name = signal.Signals(-code).name
-        reason = "probably out of memory" if name == "SIGKILL" else "inside native code"
-        how = f"{name}, {reason}"
     return CompileError(
-        f"{doing} crashed in step {step!r} ({how})",
+        f"{doing} crashed in step {step!r} ({how_it_ended(code)})",
         where=f"log kept at {log}; it ends with: {_tail(log)}",
         hint=_REPORT_US + (_WAY_ROUND if doing == "compiling" else ""),
     )
+
+
+def how_it_ended(code: int) -> str:
+    """The end of a process in words; `code` is negative for a signal."""
+    if code >= 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name
+    return f"{name}, {'probably out of memory' if name == 'SIGKILL' else 'inside native code'}"
 
 
 def _raised(doing: str, step: str, trace: str, log: Path) -> CompileError:

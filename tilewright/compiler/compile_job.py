@@ -9,6 +9,7 @@ from typing import Any
 
 from tilewright.compiler import pipeline
 from tilewright.compiler.child import Emit
+from tilewright.compiler.kernel_cache import KernelCache, default_folder
 from tilewright.options import CompileOptions
 from tilewright.passes.fusion import Fusion
 from tilewright.passes.fusions import DEFAULT_FUSIONS
@@ -18,6 +19,7 @@ from tilewright.targets import Target
 def compile_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Run the pipeline for `job`; the library lies in `job["folder"]` afterwards."""
     work = work_of(job)
+    work.cache = KernelCache(default_folder()) if job["cache"] else None
     dump = Path(job["dump"]) if job["dump"] else None
     pipeline.run(
         work,

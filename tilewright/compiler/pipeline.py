@@ -23,6 +23,8 @@ from tilewright.compiler.importer.convert.to_relax import to_relax
 from tilewright.compiler.importer.load import load
 from tilewright.compiler.importer.model import OnnxModel, check_dtype
 from tilewright.compiler.importer.normalise import normalise
+from tilewright.compiler.kernel_cache import KernelCache
+from tilewright.compiler.kernels import Objects
 from tilewright.compiler.lower import lower_groups
 from tilewright.compiler.manifest import interface
 from tilewright.compiler.steps import OPTIONAL_STAGES
@@ -53,6 +55,7 @@ class Work:
     shapes: Mapping[str, Sequence[int]]
     folder: Path
     fusion_list: tuple[Fusion, ...] = DEFAULT_FUSIONS
+    cache: KernelCache | None = None
     model: OnnxModel | None = None
     bounds: dict[str, tuple[int, int]] = field(default_factory=dict)
     nodes: int = 0
@@ -65,6 +68,7 @@ class Work:
     weights: WeightTable | None = None
     kernels: list[str] = field(default_factory=list)
     executable: Any = None
+    objects: Objects | None = None
     library: Path | None = None
     manifest: dict[str, Any] = field(default_factory=dict)
 
@@ -282,7 +286,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("schedule", _schedule, "after fusion: a fused kernel gets one loop nest"),
     Stage("weights", _weights, "after scheduling, which may still move constants"),
     Stage("plan", _passes(*_PLAN), "memory and VM calls; weights are parameters by now"),
-    Stage("codegen", build.generate_code, "LLVM"),
+    Stage("codegen", build.generate_code, "LLVM, for the kernels that the cache has not"),
     Stage("link", build.link, "one library with kernels, weights and manifest"),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from tilewright.errors import OutputError, ToolchainError
@@ -29,12 +30,16 @@ def find_c_compiler() -> str:
     )
 
 
-def link_shared(output: Path, files: list[Path]) -> None:
-    """Link objects, archives and assembly `files` into the shared library `output`."""
+def link_shared(output: Path, files: list[Path], names: Mapping[str, str] | None = None) -> None:
+    """Link objects, archives and assembly `files` into the shared library `output`.
+
+    `names` are further symbols of the library, each with the one that it stands for.
+    """
     # Build ids and local symbols name this machine's folders: leave them out. Symbols are looked up
     # at load: a worker thread that did so later would need the loader, which unloading holds.
     flags = ["-shared", "-fPIC", "-pthread", "-Wl,--build-id=none", "-Wl,-s"]
     flags += ["-Wl,-z,noexecstack", "-Wl,-z,now"]
+    flags += [f"-Wl,--defsym={name}={other}" for name, other in (names or {}).items()]
     _run([find_c_compiler(), *flags, "-o", str(output), *map(str, files), "-lm"], output)
 
 
