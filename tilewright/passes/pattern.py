@@ -82,7 +82,7 @@ class Graph:
         self._values = relax.analysis.get_var2val(function)
         self._nodes: dict[int, _Node] = {}
         # Kept alive: an id is that of another object once its own is gone.
-        self._seen: list[relax.Var] = []
+        self._seen: list[relax.Expr] = []
 
     def bound(self, expr: relax.Expr) -> tuple[relax.Var | None, relax.Expr]:
         """The innermost variable of a chain of names, and the value bound to it."""
@@ -98,16 +98,17 @@ class Graph:
         return self._node(expr).arguments
 
     def _node(self, expr: relax.Expr) -> _Node:
-        # Matching asks for the same few values over and over; comparing them would cost the most.
-        if not isinstance(expr, relax.Var):
-            return _Node.of(None, expr)
-        if expr.id_ not in self._nodes:
+        # Matching asks for the same few values over and over; comparing them would cost the most,
+        # and asking of what class they are the most of the rest.
+        key = expr.id_
+        node = self._nodes.get(key)
+        if node is None:
             var, value = None, expr
             while isinstance(value, relax.Var) and value in self._values:
                 var, value = value, self._values[value]
-            self._nodes[expr.id_] = _Node.of(var, value)
+            node = self._nodes[key] = _Node.of(var, value)
             self._seen.append(expr)
-        return self._nodes[expr.id_]
+        return node
 
 
 class Pattern(ABC):
