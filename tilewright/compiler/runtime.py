@@ -59,8 +59,10 @@ class Module:
         self.inputs = tuple(_spec(row) for row in manifest["inputs"])
         self.outputs = tuple(_spec(row) for row in manifest["outputs"])
         self._library = _open(path)
-        self._weights = _weight_tensors(path, self._library.handle, manifest["weights"])
-        self._idle: list[Any] = [self._new_machine()]
+        self._weights, self._weight_memory = _weight_tensors(
+            path, self._library.handle, manifest["weights"]
+        )
+        self._idle = [self._new_machine()]
         self._lock = threading.Lock()
 
     def __call__(self, *arrays: Any) -> np.ndarray | tuple[np.ndarray, ...]:
@@ -71,19 +73,21 @@ class Module:
         InputError when a name, dtype or shape does not fit.
         """
         given = self._by_position(arrays)
-        tensors = [_tensor(spec, array) for spec, array in zip(self.inputs, given, strict=True)]
-        self._check_shapes(tensors)
+        read = [_array(spec, array) for spec, array in zip(self.inputs, given, strict=True)]
+        self._check_shapes(read)
         self._library.set_threads(self.threads)
         with self._lock:
             machine = self._idle.pop() if self._idle else None
         machine = machine or self._new_machine()
         try:
-            result = machine["main"](*tensors, *self._weights)
+            read = [machine.in_place(number, array) for number, array in enumerate(read)]
+            result = machine.run(*read, *self._weights)
+            outputs = [result] if len(self.outputs) == 1 else list(result)
+            borrowed = [self._weight_memory, *map(_memory, read)]
+            arrays = tuple(_own(np.from_dlpack(tensor), borrowed) for tensor in outputs)
         finally:
             with self._lock:
                 self._idle.append(machine)
-        outputs = [result] if len(self.outputs) == 1 else list(result)
-        arrays = tuple(self._to_numpy(tensor, tensors) for tensor in outputs)
         return arrays[0] if len(arrays) == 1 else arrays
 
     def watch(self, before_and_after: Callable[..., None]) -> None:
@@ -94,16 +98,16 @@ class Module:
         """
         import tvm_ffi
 
-        self._idle[-1]["set_instrument"](tvm_ffi.convert(before_and_after))
+        self._idle[-1].vm["set_instrument"](tvm_ffi.convert(before_and_after))
 
     def __repr__(self) -> str:
         sides = [", ".join(map(str, side)) for side in (self.inputs, self.outputs)]
         return f"<tilewright.Module {self.manifest['name']}: ({sides[0]}) -> ({sides[1]})>"
 
-    def _new_machine(self) -> Any:
-        machine = self._library.module["vm_load_executable"]()
-        machine["vm_initialization"](_CPU, 0, _POOLED_ALLOCATOR)
-        return machine
+    def _new_machine(self) -> _Machine:
+        vm = self._library.module["vm_load_executable"]()
+        vm["vm_initialization"](_CPU, 0, _POOLED_ALLOCATOR)
+        return _Machine(vm, len(self.inputs))
 
     def _by_position(self, arrays: tuple[Any, ...]) -> list[Any]:
         names = [spec.name for spec in self.inputs]
@@ -122,11 +126,11 @@ class Module:
             )
         return list(arrays)
 
-    def _check_shapes(self, tensors: list[Any]) -> None:
+    def _check_shapes(self, arrays: list[np.ndarray]) -> None:
         sizes: dict[str, int] = {}
         bounds = self.manifest["dims"]
-        for spec, tensor in zip(self.inputs, tensors, strict=True):
-            shape = tuple(int(size) for size in tensor.shape)
+        for spec, array in zip(self.inputs, arrays, strict=True):
+            shape = array.shape
             fits = len(shape) == len(spec.shape)
             for size, wanted in zip(shape, spec.shape, strict=False):
                 if isinstance(wanted, str):
@@ -147,12 +151,32 @@ class Module:
                     hint=None if limits else _other_sizes(self.manifest),
                 )
 
-    def _to_numpy(self, tensor: Any, inputs: list[Any]) -> np.ndarray:
-        array = np.from_dlpack(tensor)
-        # A model may return an input or a weight unchanged: never hand out their memory.
-        shared = [*inputs, *self._weights]
-        borrowed = any(np.may_share_memory(array, np.from_dlpack(other)) for other in shared)
-        return array.copy() if borrowed else array
+
+class _Machine:
+    """A VM of a library, for one call at a time, and room for what it cannot read in place.
+
+    The room is kept: the system takes longer to give fresh memory than copying an image takes.
+    """
+
+    def __init__(self, vm: Any, inputs: int) -> None:
+        self.vm = vm
+        self.run = vm["main"]
+        self._rooms = [np.empty(0, np.uint8)] * inputs
+
+    def in_place(self, number: int, array: np.ndarray) -> np.ndarray:
+        """Input `number` itself when kernels can read it there, else an aligned copy."""
+        if not array.size:
+            return _empty_like(array)
+        in_place = array.flags.c_contiguous and array.flags.writeable
+        if in_place and array.ctypes.data % _ALIGNMENT == 0:
+            return array
+        if self._rooms[number].nbytes < array.nbytes + _ALIGNMENT:
+            self._rooms[number] = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
+        room = self._rooms[number]
+        start = -room.ctypes.data % _ALIGNMENT
+        copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+        copy[...] = array
+        return copy
 
 
 def _other_sizes(manifest: dict[str, Any]) -> str:
@@ -283,53 +307,60 @@ def _load_tvm_runtime() -> None:
     ctypes.CDLL(str(folder / "lib" / "libtvm_runtime.so"), ctypes.RTLD_GLOBAL)
 
 
-def _weight_tensors(path: Path, handle: ctypes.CDLL, table: dict[str, Any]) -> list[Any]:
-    """Tensors over the mapped section; the library stays mapped as long as the Module lives."""
+def _weight_tensors(
+    path: Path, handle: ctypes.CDLL, table: dict[str, Any]
+) -> tuple[list[Any], range]:
+    """Tensors over the mapped section, and its addresses.
+
+    The library stays mapped as long as the Module lives.
+    """
     import tvm_ffi
 
     try:
         start = ctypes.addressof(ctypes.c_char.in_dll(handle, sections.WEIGHTS_SYMBOL))
     except ValueError as error:
         raise ArtifactError("the weights are missing", where=str(path)) from error
-    tensors = []
+    tensors, end = [], start
     for row in table["tensors"]:
         dtype = np.dtype(row["dtype"])
         count = int(np.prod(row["shape"], dtype=np.int64))
         memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(start + row["offset"])
         array = np.frombuffer(memory, dtype).reshape(row["shape"])
-        tensors.append(tvm_ffi.from_dlpack(array if count else _aligned(array)))
-    return tensors
+        tensors.append(tvm_ffi.from_dlpack(array if count else _empty_like(array)))
+        end = max(end, start + row["offset"] + array.nbytes)
+    return tensors, range(start, end)
 
 
-def _tensor(spec: TensorSpec, array: Any) -> Any:
-    import tvm_ffi
-
-    if not isinstance(array, np.ndarray) and hasattr(array, "__dlpack__"):
-        array = np.from_dlpack(array)
-    elif not isinstance(array, np.ndarray):
-        array = np.asarray(array)
+def _array(spec: TensorSpec, array: Any) -> np.ndarray:
+    if not isinstance(array, np.ndarray):
+        array = np.from_dlpack(array) if hasattr(array, "__dlpack__") else np.asarray(array)
     if array.dtype != spec.dtype:
         raise InputError(
             f"input {spec.name!r} is {array.dtype}",
             expected=spec.dtype,
             hint=f"convert it: array.astype({spec.dtype!r})",
         )
-    return tvm_ffi.from_dlpack(_aligned(array))
+    return array
 
 
-def _aligned(array: np.ndarray) -> np.ndarray:
-    """`array` itself when kernels can read it in place, else an aligned contiguous copy."""
-    if not array.size:
-        # numpy gives an empty array strides of 0, which kernels take for a strided view.
-        steps = [math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim)]
-        return np.lib.stride_tricks.as_strided(
-            np.empty(array.shape, array.dtype), strides=[array.itemsize * step for step in steps]
-        )
-    in_place = array.flags.c_contiguous and array.flags.writeable
-    if in_place and array.ctypes.data % _ALIGNMENT == 0:
-        return array
-    room = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
-    start = -room.ctypes.data % _ALIGNMENT
-    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
+def _empty_like(array: np.ndarray) -> np.ndarray:
+    """An array without elements whose strides kernels take for those of a contiguous one.
+
+    numpy gives it strides of 0.
+    """
+    steps = [math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim)]
+    return np.lib.stride_tricks.as_strided(
+        np.empty(array.shape, array.dtype), strides=[array.itemsize * step for step in steps]
+    )
+
+
+def _memory(array: np.ndarray) -> range:
+    """The addresses of a contiguous array."""
+    start = array.ctypes.data
+    return range(start, start + array.nbytes)
+
+
+def _own(array: np.ndarray, borrowed: list[range]) -> np.ndarray:
+    """A result that owns its memory: a model may return an input or a weight unchanged."""
+    start = array.ctypes.data
+    return array.copy() if any(start in memory for memory in borrowed) else array
