@@ -5,7 +5,8 @@
 Each operator of benchmarks/operators.py becomes a model of its own, with a bias, and is compiled
 through the front door. Ours is the time of the kernels that the operator became, padding included,
 as `tilewright profile` takes it; theirs that of the node, from ONNX Runtime's own profile. Both
-run in turns in one process, in which peak and bandwidths are measured too.
+run in turns in one process, in turns with the peak too; all figures are medians, but for the
+bandwidths, each of which is the best of several runs in that process.
 
 A kernel is compute-bound when its operations over the peak take longer than its bytes over the
 bandwidth of the level that holds them; operations are those of the kernel itself (Winograd has
@@ -137,9 +138,11 @@ def kernel_job(job: dict[str, Any], _emit: Emit) -> dict[str, Any]:
         for name, seconds in clock.seconds().items():
             times[name].append(seconds)
 
+    probe, peaks = roofline.fma_probe(resolve("native"), threads), []
     begin = time.perf_counter()
     rounds = 0
     while time.perf_counter() - begin < job["seconds"] or rounds < MIN_ROUNDS:
+        peaks.append(probe())
         timed_block(call_ours, inputs, block)
         timed_block(lambda given: session.run(None, given), inputs, block)
         rounds += 1
@@ -148,7 +151,10 @@ def kernel_job(job: dict[str, Any], _emit: Emit) -> dict[str, Any]:
         "rounds": rounds,
         "kernels": {name: turns.spread(found[1:]) for name, found in times.items()},
         "onnxruntime": turns.spread(theirs[1:]),
-        "roofline": roofline.measure(resolve("native"), threads).to_dict(),
+        "roofline": {
+            **roofline.measure(resolve("native"), threads).to_dict(),
+            "peak": float(np.median(peaks)),
+        },
     }
 
 

@@ -28,6 +28,7 @@ from tilewright.targets import Target, resolve
 SUMS = 10
 RUNS = 8
 RUN_SECONDS = 4e-3
+PROBE_SECONDS = 0.001
 INNER_ROUNDS = 256
 # Where the target does not know its L3, and as the size of "memory" beside a small one.
 LEAST_DRAM_BYTES = 64 << 20
@@ -97,14 +98,34 @@ def measure(target: Target, threads: int) -> Roofline:
 
 
 def fma_peak(target: Target, threads: int) -> float:
-    """float32 operations per second; a multiply-add is two."""
+    """float32 operations per second; a multiply-add is two. The best of several runs."""
+    return _operations(target) * _best_rate(_fma_run(target, threads), threads)
+
+
+def fma_probe(target: Target, threads: int) -> Callable[[], float]:
+    """What gives the peak of the moment: one run of a millisecond.
+
+    Where others use the machine too, that changes from moment to moment, and what is measured in
+    turns with it is compared with what was there to be had.
+    """
+    run = _fma_run(target, threads)
+    times = _array(_repetitions(run, threads, PROBE_SECONDS))
+    return lambda: threads * times.shape[0] * _operations(target) / _seconds(run, threads, times)
+
+
+def _fma_run(target: Target, threads: int) -> Callable[[int, Any], None]:
     kernel = _fma_kernel(target)
     results = [_array(SUMS * _lanes(target)) for _ in range(threads)]
 
     def run(thread: int, times: Any) -> None:
         kernel(results[thread], times)
 
-    return 2 * SUMS * _lanes(target) * INNER_ROUNDS * _best_rate(run, threads)
+    return run
+
+
+def _operations(target: Target) -> int:
+    """Of one repetition of the kernel."""
+    return 2 * SUMS * _lanes(target) * INNER_ROUNDS
 
 
 def bandwidth(target: Target, threads: int, size: int) -> float:
@@ -125,11 +146,17 @@ def _best_rate(run: Callable[[int, Any], None], threads: int) -> float:
 
     `run(thread, times)` does one repetition for each element of `times`.
     """
-    count = 1
-    while _seconds(run, threads, _array(count)) < RUN_SECONDS / 2:
-        count *= 2
+    count = _repetitions(run, threads, RUN_SECONDS)
     times = _array(count)
     return threads * count / min(_seconds(run, threads, times) for _ in range(RUNS))
+
+
+def _repetitions(run: Callable[[int, Any], None], threads: int, seconds: float) -> int:
+    """How many take about so long."""
+    count = 1
+    while _seconds(run, threads, _array(count)) < seconds / 2:
+        count *= 2
+    return count
 
 
 def _seconds(run: Callable[[int, Any], None], threads: int, times: Any) -> float:
