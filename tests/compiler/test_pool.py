@@ -126,9 +126,9 @@ print(json.dumps(found))
     ],
 )
 def test_the_default_is_what_the_process_may_use(threads, prefix, environment, pool_library):
-    tasks = 4 * threads if threads > 1 else 1
+    tasks = 16 * threads if threads > 1 else 1
     found = _fresh(TASKS, pool_library, prefix=prefix, **environment)
-    assert found == {"default": tasks, "given": 5, "three": 12, "default again": tasks}
+    assert found == {"default": tasks, "given": 5, "three": 48, "default again": tasks}
 
 
 UNLOAD = """

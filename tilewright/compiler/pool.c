@@ -40,9 +40,9 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* Tasks per thread. A stopped thread delays a launch by one task; kernels fall into four pieces
- * per core (`shares` in targets/rules/blocking.py), so that more tasks would be empty. */
-enum { TASKS_PER_THREAD = 4 };
+/* Tasks per thread. A stopped thread delays a launch by one task; kernels fall into up to sixteen
+ * pieces per core (targets/rules/blocking.py), so that more tasks would be empty. */
+enum { TASKS_PER_THREAD = 16 };
 /* A few times what waking a thread costs; between two kernels of a model lie a few microseconds.
  * With 20 workers fell asleep between small launches; 500 made no whole model measurably faster. */
 enum { SPIN_MICROSECONDS = 100 };

@@ -21,6 +21,9 @@ OPEN_ROWS = 96
 SHORTEST_PART = 128
 # The share of L1 that a panel may take: the rest is for the rows of this tile and the next.
 PANEL_SHARE = 3 / 4
+# A core that is slower than the others for a while delays all by a piece: where pieces cost nothing,
+# as stretches of panels do, there are more of them.
+STRETCHES = 4
 FLOAT_BYTES = 4
 
 
@@ -39,7 +42,7 @@ class Blocking:
 
 
 def shares(target: Target) -> int:
-    """Into how many pieces a kernel should fall: all cores then have nearly equal work."""
+    """Into how many pieces a kernel should fall at least: all cores then have nearly equal work."""
     return 4 * target.cores
 
 
@@ -68,7 +71,7 @@ def default_blocking(m: Index, n: int, k: Index, target: Target, runs: int = 0) 
     wanted = shares(target)
     # As few blocks as L2 allows, for each reads all of b; pieces come from panels first.
     blocks = -(-tiles // in_cache)
-    stretches = min(panels, -(-wanted // blocks))
+    stretches = min(panels, -(-STRETCHES * wanted // blocks))
     fewest = -(-FEWEST_ROWS // most)
     while blocks * stretches < wanted and tiles >= 2 * blocks * fewest:
         blocks *= 2
