@@ -10,7 +10,8 @@ bandwidths, each of which is the best of several runs in that process.
 
 A kernel is compute-bound when its operations over the peak take longer than its bytes over the
 bandwidth of the level that holds them; operations are those of the kernel itself (Winograd has
-fewer than the direct algorithm, whose rate stands beside it). Writes results/kernels.json.
+fewer than the direct algorithm, whose rate stands beside it). `tails` are sizes that no tile
+divides, each with the rate of a neighbour; they are in no other sum. Writes results/kernels.json.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from rich.table import Table
 
 import tilewright
 from benchmarks import machine, turns
-from benchmarks.operators import NETWORKS, Conv, Operator
+from benchmarks.operators import NETWORKS, TAILS, Conv, Operator
 from tilewright.analysis import roofline
 from tilewright.analysis.latency import BLOCK_SECONDS, timed_block
 from tilewright.analysis.profile import Clock
@@ -67,7 +68,12 @@ def main(words: Sequence[str] | None = None) -> int:
                 print(f"{name}: {_short(rows[name])}", file=sys.stderr)
         machine.write(
             arguments.output,
-            {"seconds": arguments.seconds, "operators": rows, "summary": summary(rows)},
+            {
+                "seconds": arguments.seconds,
+                "operators": rows,
+                "summary": summary(rows),
+                "tails": tails(rows),
+            },
         )
     print_table(rows)
     print(f"raw figures in {path}")
@@ -82,6 +88,7 @@ def measure(operator: Operator, threads: Sequence[int], seconds: float) -> dict[
         artifact = tilewright.compile(model, check=False)
         artifact.save(library)
         job = {"model": str(model), "library": str(library), "seconds": seconds, "folder": folder}
+        job["shape"] = shape_of(operator)
         runs = {}
         for number in threads:
             found = child.call("benchmarks.kernels:kernel_job", {**job, "threads": number})
@@ -93,8 +100,7 @@ def model_of(operator: Operator) -> onnx.ModelProto:
     """A model with the operator, its bias and nothing else; weights seeded."""
     rng = np.random.default_rng(0)
     if isinstance(operator, Conv):
-        x = [1, operator.channels, operator.size, operator.size]
-        taps = operator.kernel
+        x, taps = shape_of(operator), operator.kernel
         w = [operator.filters, operator.channels // operator.groups, taps, taps]
         pads, strides = [taps // 2] * 4, [operator.stride] * 2
         node = helper.make_node(
@@ -102,7 +108,8 @@ def model_of(operator: Operator) -> onnx.ModelProto:
         )
         bias, y = operator.filters, [1, operator.filters, operator.out, operator.out]
     else:
-        x, w, y = [operator.m, operator.k], [operator.k, operator.n], [operator.m, operator.n]
+        m = "m" if operator.open else operator.m
+        x, w, y = [m, operator.k], [operator.k, operator.n], [m, operator.n]
         node, bias = helper.make_node("Gemm", ["x", "w", "b"], ["y"]), operator.n
     arrays = {"w": rng.standard_normal(w), "b": rng.standard_normal(bias)}
     tensors = [numpy_helper.from_array(a.astype(np.float32), n) for n, a in arrays.items()]
@@ -110,6 +117,13 @@ def model_of(operator: Operator) -> onnx.ModelProto:
     made = helper.make_tensor_value_info("y", TensorProto.FLOAT, y)
     graph = helper.make_graph([node], "operator", [given], [made], tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def shape_of(operator: Operator) -> list[int]:
+    """The shape of its input."""
+    if isinstance(operator, Conv):
+        return [1, operator.channels, operator.size, operator.size]
+    return [operator.m, operator.k]
 
 
 def kernel_job(job: dict[str, Any], _emit: Emit) -> dict[str, Any]:
@@ -125,8 +139,7 @@ def kernel_job(job: dict[str, Any], _emit: Emit) -> dict[str, Any]:
     )
     ours = runtime.load(job["library"], threads)
     clock = Clock({row["name"] for row in ours.manifest["kernels"]})
-    shape = ours.inputs[0].shape
-    inputs = {"x": np.random.default_rng(1).standard_normal(shape).astype(np.float32)}
+    inputs = {"x": np.random.default_rng(1).standard_normal(job["shape"]).astype(np.float32)}
     ours.watch(clock.look)
     ours(inputs)
     ours.watch(clock.tick)
@@ -178,7 +191,9 @@ def _rated(
     # Kernels of no group are transposes to and from our layout, of which a network has one or two.
     own = [row for row in kernels if row["fusion"] is not None]
     seconds = sum(found["kernels"][row["name"]]["median"] for row in own)
-    work = sum(row["flops"] * row["calls"] for row in own)
+    counted = [row["flops"] for row in own]
+    # Of open sizes nobody knows the work before: it is that of the operator then.
+    work = operator.flops if None in counted else sum(row["flops"] * row["calls"] for row in own)
     least, bound = machine_here.least_seconds(work, operator.bytes)
     return {
         "seconds": seconds,
@@ -201,7 +216,8 @@ def summary(rows: Rows) -> dict[str, dict[str, Any]]:
     """For each number of threads: compute-bound kernels by their time, the others, the least."""
     found: dict[str, dict[str, Any]] = {}
     for number in sorted({n for row in rows.values() for n in row["runs"]}, key=int):
-        runs = {name: row["runs"][number] for name, row in rows.items()}
+        swept = {n: row for n, row in rows.items() if not n.startswith("tails: ")}
+        runs = {name: row["runs"][number] for name, row in swept.items()}
         found[number] = {}
         for kind in ("compute", "memory"):
             limited = kind == "compute"
@@ -219,6 +235,17 @@ def summary(rows: Rows) -> dict[str, dict[str, Any]]:
                 "least_kernel": worst,
                 "slower_than_onnxruntime": sorted(n for n, r in chosen.items() if r["ratio"] < 1),
             }
+    return found
+
+
+def tails(rows: Rows) -> dict[str, dict[str, float]]:
+    """Rate of each size that no tile divides, over that of its neighbour which tiles divide."""
+    found: dict[str, dict[str, float]] = {}
+    for odd, even in TAILS:
+        one, other = (rows.get(f"tails: {operator}") for operator in (odd, even))
+        for number in one["runs"] if one and other else ():
+            rates = [row["runs"][number]["direct_flops_per_second"] for row in (one, other)]
+            found.setdefault(number, {})[f"{odd} / {even}"] = rates[0] / rates[1]
     return found
 
 
@@ -249,6 +276,10 @@ def print_table(rows: Rows) -> None:
                 f"of the roof by time, least {found['least_share']:.0%} ({found['least_kernel']}), "
                 f"{len(found['slower_than_onnxruntime'])} slower than ONNX Runtime's"
             )
+
+    for number, found in tails(rows).items():
+        for pair, ratio in found.items():
+            print(f"{number} threads, {pair}: {ratio:.0%} of the rate")
 
 
 def _short(row: dict[str, Any]) -> str:

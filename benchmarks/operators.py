@@ -49,12 +49,13 @@ class Conv:
 
 @dataclass(frozen=True)
 class Gemm:
-    """[m, k] by [k, n], the second known at compile time."""
+    """[m, k] by [k, n], the second known at compile time; with `open`, m is not."""
 
     m: int
     k: int
     n: int
     count: int = 1
+    open: bool = False
 
     @property
     def flops(self) -> int:
@@ -67,10 +68,30 @@ class Gemm:
         return 4 * (self.m * self.k + self.k * self.n + self.n + self.m * self.n)
 
     def __str__(self) -> str:
-        return f"{self.m}x{self.k} by {self.k}x{self.n}"
+        kind = ", m open" if self.open else ""
+        return f"{self.m}x{self.k} by {self.k}x{self.n}{kind}"
 
 
 Operator = Conv | Gemm
+
+# Sizes that no tile divides, each beside the nearest that tiles do divide.
+TAILS: tuple[tuple[Operator, Operator], ...] = (
+    (Gemm(127, 768, 768), Gemm(128, 768, 768)),
+    (Gemm(197, 769, 761), Gemm(192, 768, 768)),
+    (Gemm(49, 512, 509), Gemm(48, 512, 512)),
+    (Gemm(13, 768, 768), Gemm(12, 768, 768)),
+    (Gemm(127, 768, 768, open=True), Gemm(128, 768, 768)),
+    (Gemm(197, 761, 769, open=True), Gemm(192, 768, 768)),
+    (Gemm(13, 768, 768, open=True), Gemm(12, 768, 768)),
+    (Conv(128, 27, 128, 3), Conv(128, 28, 128, 3)),
+    (Conv(256, 13, 256, 1), Conv(256, 12, 256, 1)),
+    (Conv(127, 14, 131, 1), Conv(128, 12, 128, 1)),
+    (Conv(512, 7, 512, 3), Conv(512, 8, 512, 3)),
+    (Conv(256, 7, 251, 1), Conv(256, 6, 256, 1)),
+    (Conv(251, 14, 251, 3, stride=2), Conv(256, 16, 256, 3, stride=2)),
+    (Conv(97, 29, 97, 3, groups=97), Conv(96, 28, 96, 3, groups=96)),
+    (Conv(331, 7, 331, 5, groups=331), Conv(336, 7, 336, 5, groups=336)),
+)
 
 NETWORKS: dict[str, tuple[Operator, ...]] = {
     "resnet50": (
@@ -203,4 +224,5 @@ NETWORKS: dict[str, tuple[Operator, ...]] = {
         Gemm(32, 1536, 384, count=4),
         Gemm(32, 384, 51864),
     ),
+    "tails": tuple(dict.fromkeys(operator for pair in TAILS for operator in pair)),
 }
