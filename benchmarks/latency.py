@@ -29,7 +29,7 @@ from rich.table import Table
 import tilewright
 from benchmarks import machine, turns
 from benchmarks.feeds import FEEDS
-from benchmarks.models import MODELS
+from benchmarks.models import MODELS, OUTSIDE
 from benchmarks.turns import Engine
 from tilewright.analysis.latency import job_inputs
 
@@ -61,7 +61,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def parser(text: str) -> argparse.ArgumentParser:
     """The flags of this benchmark and of those like it."""
     made = argparse.ArgumentParser(description=text)
-    made.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    made.add_argument("--models", nargs="+", default=list(MODELS), choices=[*MODELS, *OUTSIDE])
     made.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     made.add_argument("--seconds", type=float, default=20.0, help="per model and threads")
     default = Path(os.environ.get("TILEWRIGHT_ZOO", "zoo"))

@@ -44,6 +44,8 @@ MODELS: dict[str, dict[str, tuple[int, ...]]] = {
     "trained_ppocr_cls": {"x": (1, 3, 48, 192)},
     "trained_ppocrv4_det": {"x": (1, 3, 640, 640)},
 }
+# Kinds of graphs on which nothing was developed: what users' own models meet.
+OUTSIDE = ("densenet121", "regnety_008", "mixer_s16_224")
 
 
 def main() -> int:

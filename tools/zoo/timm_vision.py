@@ -56,4 +56,7 @@ RECIPES: Recipes = {
     # ONNX has Gelu since opset 20: one model has the operator, the other its expansion.
     "vit_base_patch16_224": partial(_vision_transformer, "vit_base_patch16_224", opset=20),
     "deit_tiny_patch16_224": partial(_vision_transformer, "deit_tiny_patch16_224"),
+    "densenet121": partial(_convnet, "densenet121"),
+    "regnety_008": partial(_convnet, "regnety_008"),
+    "mixer_s16_224": partial(_vision_transformer, "mixer_s16_224"),
 }
