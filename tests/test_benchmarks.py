@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import fusion_speed, kernels, latency, machine, operators, turns
+from benchmarks import footprint, fusion_speed, kernels, latency, machine, operators, turns
 from tests import models
 from tests.compiling import compile_here, reference
 from tilewright.analysis import roofline
@@ -25,7 +25,7 @@ def tiny(here, tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(roofline, "fma_peak", lambda target, threads: MACHINE.peak)
     monkeypatch.setattr(roofline, "measure", lambda target, threads: MACHINE)
-    for module in (latency, fusion_speed):
+    for module in (latency, fusion_speed, footprint):
         monkeypatch.setitem(module.MODELS, "tiny", {})
     return ["--models", "tiny", "--zoo", str(tmp_path / "zoo"), "--threads", "1", "--seconds", "0"]
 
@@ -55,6 +55,25 @@ def test_latency_says_what_stopped_a_model(tiny, capsys):
     zoo = tiny.index("--zoo") + 1
     assert latency.main([*tiny[:zoo], "elsewhere", *tiny[zoo + 1 :]]) == 1
     assert "there is no such file" in capsys.readouterr().out
+
+
+def test_footprint(tiny, capsys):
+    assert footprint.main([*tiny[:4], "--runs", "1"]) == 0
+    row = json.loads((machine.RESULTS / "footprint.json").read_text())["models"]["tiny"]
+    assert row["compile_seconds"] > 0 and row["compile_again_seconds"] > 0
+    assert row["library_bytes"] > row["weights_bytes"]
+    for engine in ("ours", "onnxruntime"):
+        assert row[engine]["load_seconds"] > 0 and row[engine]["peak_bytes"] > 10e6
+    assert "tiny" in capsys.readouterr().out
+
+
+def test_tails_are_compared_with_their_neighbours():
+    odd, even = operators.TAILS[0]
+    rows = {
+        f"tails: {operator}": {"runs": {"1": {"direct_flops_per_second": rate}}}
+        for operator, rate in ((odd, 60e9), (even, 80e9))
+    }
+    assert kernels.tails(rows) == {"1": {f"{odd} / {even}": 0.75}}
 
 
 def test_fusion_speed(tiny, capsys):

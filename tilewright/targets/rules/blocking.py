@@ -21,8 +21,8 @@ OPEN_ROWS = 96
 SHORTEST_PART = 128
 # The share of L1 that a panel may take: the rest is for the rows of this tile and the next.
 PANEL_SHARE = 3 / 4
-# A core that is slower than the others for a while delays all by a piece: where pieces cost nothing,
-# as stretches of panels do, there are more of them.
+# A core that is slower than the others for a while delays all by a piece: there are more of them
+# where they cost nothing, as stretches of panels do.
 STRETCHES = 4
 FLOAT_BYTES = 4
 
