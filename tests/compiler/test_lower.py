@@ -50,6 +50,20 @@ def test_open_sizes_between_the_kernels_of_a_group(tmp_path):
     keeps_numbers(net.model(net.MatMul(hidden, net.weight(16, 8))), tmp_path)
 
 
+def test_an_open_batch_keeps_its_channels_last(tmp_path):
+    """Through convolutions of all kinds, a pool, a concat and a reshape of the positions."""
+    net = Net(x=("n", 4, 9, 9))
+    y = net.MaxPool(_conv(net, "x", 4, 8), kernel_shape=[3, 3])
+    filtered = net.Relu(net.Conv(y, net.weight(8, 1, 3, 3), pads=[1] * 4, group=8))
+    y = net.Concat(filtered, net.Conv(y, net.weight(8, 2, 1, 1), group=4), axis=1)
+    y = net.ConvTranspose(y, net.weight(16, 6, 2, 2), strides=[2, 2])
+    y = net.Reshape(y, net.ints(0, 6, 196))
+    model = net.model(net.Transpose(y, perm=[0, 2, 1]))
+    assert _calls(compile_here(model, tmp_path, until="lower"))["relax.permute_dims"] == 1
+    work = keeps_numbers(model, tmp_path)
+    assert not work.refusals
+
+
 def test_an_open_number_of_long_rows(tmp_path):
     """Long enough that they are summed in parts, whatever their number is."""
     net = Net(x=("n", 3001))

@@ -143,7 +143,8 @@ class _Lowering:
         old = shape_of(x)
         if x not in self._last or shape is None or len(shape) != 3 or old[:2] != shape[:2]:
             return None
-        flat = relax.op.reshape(self._last[x], (shape[0], shape[2], shape[1]))
+        batch, channels, positions = call.ty.shape.values
+        flat = relax.op.reshape(self._last[x], (batch, positions, channels))
         return self._builder.emit(flat, f"{var.name}_last")
 
     def _channels_last(self, operand: relax.Expr) -> relax.Expr:

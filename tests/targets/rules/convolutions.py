@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
-from tests.targets.rules.lowering import close, run
+from tests.targets.rules.lowering import close, run, run_open
 from tilewright.ops import ConvSpec, Step
 
+# Numbers of images that one compilation for an open batch is tried with.
+BATCHES = (1, 2, 3, 5)
 STEPS = (Step("bias"), Step("residual"), Step("clip", (-1.0, 2.0)))
 
 
@@ -56,15 +60,42 @@ def conv_specs(draw, depthwise: bool) -> ConvSpec:
     )
 
 
-def check(spec: ConvSpec, seed: int, steps: tuple[Step, ...]) -> None:
+def problem(
+    spec: ConvSpec, seed: int, steps: tuple[Step, ...]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Arguments of a convolution with `steps`, by role, and its float64 result."""
     x, w = floats(seed, spec.x, spec.w)
     exact = reference(x, w, spec)
     bias, residual = floats(seed + 1, (1, spec.w[0], 1, 1), exact.shape)
-    spec = ConvSpec(**{**vars(spec), "epilogue": steps})
-    _, y = run(spec, exact.shape, x=x, w=w, bias=bias, residual=residual)
     for step in steps:
         if step.name == "clip":
             exact = np.clip(exact, *step.parameters)
         else:
             exact = exact + {"bias": bias, "residual": residual}[step.name]
+    return {"x": x, "w": w, "bias": bias, "residual": residual}, exact
+
+
+def check(spec: ConvSpec, seed: int, steps: tuple[Step, ...]) -> None:
+    arrays, exact = problem(spec, seed, steps)
+    _, y = run(replace(spec, epilogue=steps), exact.shape, **arrays)
     close(y, exact, int(np.prod(spec.w[1:])))
+
+
+def open_problems(
+    spec: ConvSpec, seed: int, steps: tuple[Step, ...]
+) -> tuple[ConvSpec, list[dict[str, np.ndarray]], list[np.ndarray]]:
+    """`spec` with an open batch; arguments and float64 results for each of BATCHES."""
+    arrays, exact = problem(replace(spec, x=(max(BATCHES), *spec.x[1:])), seed, steps)
+    each = [
+        arrays | {role: arrays[role][:batch] for role in ("x", "residual")} for batch in BATCHES
+    ]
+    opened = replace(spec, x=("n", *spec.x[1:]), epilogue=steps)
+    return opened, each, [exact[:batch] for batch in BATCHES]
+
+
+def check_open(spec: ConvSpec, seed: int, steps: tuple[Step, ...]) -> None:
+    """One compilation of `spec` with an open batch is right for any number of images."""
+    opened, each, exact = open_problems(spec, seed, steps)
+    _, results = run_open(opened, ("n", *exact[0].shape[1:]), each)
+    for y, expected in zip(results, exact, strict=True):
+        close(y, expected, int(np.prod(spec.w[1:])))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tvm
 
 from tilewright.ops import Spec
+from tilewright.ops.spec import Shape
 from tilewright.passes.channels_last import to_last, to_second
 from tilewright.targets.catalog import CATALOG
 from tilewright.targets.rules.catalogue import lower
@@ -18,7 +19,7 @@ from tilewright.targets.target import Target
 AVX2 = next(target for target in CATALOG if target.name == "x86-64-avx2")
 
 
-def group(spec: Spec, shape: tuple[int, ...], **arrays: np.ndarray) -> GroupCall:
+def group(spec: Spec, shape: Shape, **arrays: np.ndarray) -> GroupCall:
     """A group whose arguments are `arrays` by role: those of rank > 0 that no x is are weights."""
     given = ("x", "residual", "late_residual")
     arguments = tuple(
@@ -47,12 +48,46 @@ def run_group(
     return rule.name, result.transpose(to_second(result.ndim)) if lowered.channels_last else result
 
 
+def run_open(
+    spec: Spec, shape: Shape, each: Sequence[Mapping[str, np.ndarray]], target: Target = AVX2
+) -> tuple[str, list[np.ndarray]]:
+    """As `run`, for a spec whose batch is open: one compilation, a result for each of `each`."""
+    found = lower(group(spec, shape, **each[0]), target)
+    assert not isinstance(found, dict), found
+    rule, lowered = found
+    results = launched_open(lowered.launches, each, target)
+    if lowered.channels_last:
+        results = [result.transpose(to_second(result.ndim)) for result in results]
+    return rule.name, results
+
+
 def launched(
     launches: Sequence[Launch], arrays: Mapping[str, np.ndarray], target: Target = AVX2
 ) -> np.ndarray:
     """What the last of the launches makes; `arrays` are the group's arguments by role."""
+    return launched_open(launches, [arrays], target)[0]
+
+
+def launched_open(
+    launches: Sequence[Launch], each: Sequence[Mapping[str, np.ndarray]], target: Target = AVX2
+) -> list[np.ndarray]:
+    """As `launched`, for each of `each`: one compilation."""
+    built = [_built(launch, target) for launch in launches]
+    return [_called(launches, built, arrays) for arrays in each]
+
+
+def _built(launch: Launch, target: Target) -> tvm.ffi.Function:
+    module = tvm.IRModule({"main": launch.kernel.with_attr("global_symbol", "main")})
+    return tvm.tirx.build(module, tvm.target.Target(target.tvm_config()), pipeline=PIPELINE)["main"]
+
+
+def _called(
+    launches: Sequence[Launch], built: Sequence[Callable], arrays: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """The last result; an open size is a batch, the first size of what is given."""
+    batch = next(iter(arrays.values())).shape[0]
     made: list[tvm.runtime.Tensor] = []
-    for launch in launches:
+    for launch, kernel in zip(launches, built, strict=True):
         inputs = []
         for source in launch.inputs:
             if isinstance(source, Given):
@@ -65,11 +100,12 @@ def launched(
             else:
                 inputs.append(made[source])
         # NaN shows what a kernel leaves unwritten.
-        shapes = (launch.shape, *launch.also)
+        shapes = [
+            tuple(size if isinstance(size, int) else batch for size in shape)
+            for shape in (launch.shape, *launch.also)
+        ]
         outs = [tvm.runtime.tensor(np.full(shape, np.nan, "float32")) for shape in shapes]
-        module = tvm.IRModule({"main": launch.kernel.with_attr("global_symbol", "main")})
-        config = tvm.target.Target(target.tvm_config())
-        tvm.tirx.build(module, config, pipeline=PIPELINE)["main"](*inputs, *outs)
+        kernel(*inputs, *outs)
         made += outs
     return made[-1].numpy()
 

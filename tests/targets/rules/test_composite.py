@@ -1,27 +1,35 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from tests.targets.rules.convolutions import floats, reference
-from tests.targets.rules.lowering import close, run
-from tilewright.ops import ConcatSpec, ConvChainSpec, ConvSpec, Step
+from tests.targets.rules.convolutions import BATCHES, floats, reference
+from tests.targets.rules.lowering import AVX2, close, group, run, run_open
+from tilewright.ops import ConcatSpec, ConvChainSpec, ConvSpec, Spec, Step
+from tilewright.targets.rules.composite import CONCAT
 
 
 def test_chain():
-    x, first_w, w = floats(4, (1, 5, 9, 9), (12, 5, 1, 1), (12, 1, 3, 3))
+    x, first_w, w = floats(4, (max(BATCHES), 5, 9, 9), (12, 5, 1, 1), (12, 1, 3, 3))
     first = ConvSpec(
         "float32", x.shape, first_w.shape, (1, 1), (0,) * 4, (1, 1), epilogue=(Step("relu"),)
     )
-    second = ConvSpec("float32", (1, 12, 9, 9), w.shape, (2, 2), (1,) * 4, (1, 1), 12)
+    second = ConvSpec("float32", (x.shape[0], 12, 9, 9), w.shape, (2, 2), (1,) * 4, (1, 1), 12)
     spec = ConvChainSpec("float32", first, second)
     exact = reference(np.maximum(reference(x, first_w, first), 0), w, second)
     name, y = run(spec, exact.shape, x=x, first_w=first_w, w=w)
     assert name == "conv_chain"
     close(y, exact, 20)
+    opened = ConvChainSpec("float32", *(replace(s, x=("n", *s.x[1:])) for s in (first, second)))
+    each = [{"x": x[:n], "first_w": first_w, "w": w} for n in BATCHES]
+    _check_each(opened, exact, each, 20)
 
 
 def test_concat():
-    a, b, w0, w2 = floats(5, (1, 4, 6, 6), (1, 3, 6, 6), (5, 4, 1, 1), (7, 4, 3, 3))
+    a, b, w0, w2 = floats(
+        *(5, (max(BATCHES), 4, 6, 6), (max(BATCHES), 3, 6, 6), (5, 4, 1, 1), (7, 4, 3, 3))
+    )
     parts = (
         ConvSpec("float32", a.shape, w0.shape, (1, 1), (0,) * 4, (1, 1)),
         b.shape,
@@ -32,3 +40,23 @@ def test_concat():
     name, y = run(ConcatSpec("float32", parts), exact.shape, **arrays)
     assert name == "conv_concat"
     close(y, exact, 36)
+    opened = [
+        ("n", *part[1:]) if isinstance(part, tuple) else replace(part, x=("n", *part.x[1:]))
+        for part in parts
+    ]
+    given = {"0_x": a, "1_value": b, "2_x": a}
+    each = [arrays | {role: x[:n] for role, x in given.items()} for n in BATCHES]
+    _check_each(ConcatSpec("float32", tuple(opened)), exact, each, 36)
+
+
+def _check_each(spec: Spec, exact: np.ndarray, each: list[dict[str, np.ndarray]], terms: int):
+    """`exact` is the result for the most images, of which each of `each` has the first ones."""
+    _, results = run_open(spec, ("n", *exact.shape[1:]), each)
+    for n, y in zip(BATCHES, results, strict=True):
+        close(y, exact[:n], terms)
+
+
+def test_refuses_open_positions():
+    spec = ConcatSpec("float32", (("n", 3, "h", 6), ("n", 5, "h", 6)))
+    call = group(spec, ("n", 8, "h", 6))
+    assert "are open" in CONCAT.refuses(call, AVX2)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
-from tests.targets.rules.convolutions import STEPS, check, conv_specs, floats, reference
+from tests.targets.rules.convolutions import STEPS, check, check_open, conv_specs, floats, reference
 from tests.targets.rules.lowering import AVX2, close, group, run
 from tilewright.ops import ConvSpec, Step
 from tilewright.targets.rules.conv import CONV, blocking_of
@@ -19,9 +19,16 @@ def test_any_convolution(spec, seed):
     check(spec, seed, STEPS)
 
 
+@settings(max_examples=12, deadline=None)
+@given(spec=conv_specs(depthwise=False), seed=st.integers(0, 9))
+def test_any_convolution_of_an_open_batch(spec, seed):
+    check_open(spec, seed, STEPS)
+
+
+@pytest.mark.parametrize("checked", [check, check_open])
 @pytest.mark.parametrize("size", [(7, 49), (14, 27)])
-def test_many_tiles(size):
-    check(ConvSpec("float32", (2, 40, *size), (72, 40, 3, 3), (1, 1), (1,) * 4, (1, 1)), 0, STEPS)
+def test_many_tiles(size, checked):
+    checked(ConvSpec("float32", (2, 40, *size), (72, 40, 3, 3), (1, 1), (1,) * 4, (1, 1)), 0, STEPS)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +44,7 @@ def test_windows_are_summed_in_parts(x, kernel, dilation, parts):
     spec = ConvSpec("float32", x, (32, x[1], *kernel), (1, 1), (1,) * 4, (dilation,) * 2)
     assert blocking_of(Geometry(spec), AVX2).parts == parts
     check(spec, 0, STEPS)
+    check_open(spec, 0, STEPS)
 
 
 def test_one_axis():
@@ -62,7 +70,8 @@ def test_max_pool_in_the_group():
     ("changed", "reason"),
     [
         ({"dtype": "float16"}, "dtype float16"),
-        ({"x": ("n", 4, 5, 5)}, "its sizes are open"),
+        ({"x": ("n", 4, 5, "w")}, "its spatial sizes are open"),
+        ({"x": ("n", "c", 5, 5)}, "its channels are open"),
         ({"transposed": True}, "it is transposed"),
         ({"epilogue": (Step("transpose", (0, 2, 3, 1)),)}, "is not done in a store"),
     ],

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.targets.rules.convolutions import STEPS, check, conv_specs
+from tests.targets.rules.convolutions import STEPS, check, check_open, conv_specs
 from tests.targets.rules.lowering import AVX2
 from tilewright.ops import ConvSpec
 from tilewright.targets.rules.conv_grouped import block_rows
@@ -27,6 +27,18 @@ def test_any_grouped_convolution(spec, groups, c, n, seed):
     check(replace(spec, x=x, w=(groups * n, c, *spec.w[2:]), groups=groups), seed, STEPS)
 
 
+@settings(max_examples=8, deadline=None)
+@given(
+    spec=conv_specs(depthwise=False),
+    groups=st.integers(2, 9),
+    c=st.integers(1, 9),
+    n=st.integers(1, 19),
+)
+def test_any_grouped_convolution_of_an_open_batch(spec, groups, c, n):
+    x = (spec.x[0], groups * c, *spec.x[2:])
+    check_open(replace(spec, x=x, w=(groups * n, c, *spec.w[2:]), groups=groups), 0, STEPS)
+
+
 @pytest.mark.parametrize("c, n", [(4, 4), (1, 3)])
 def test_many_blocks(c, n):
     spec = ConvSpec(
@@ -35,6 +47,7 @@ def test_many_blocks(c, n):
     rows = block_rows(Geometry(spec), AVX2)
     assert 2 * 31 * 29 % rows and rows < 2 * 31 * 29 / 7
     check(spec, 0, STEPS)
+    check_open(spec, 0, STEPS)
 
 
 def test_blocks_stay_in_the_cache():

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.targets.rules.convolutions import floats
-from tests.targets.rules.lowering import close, run
+from tests.targets.rules.convolutions import BATCHES, floats
+from tests.targets.rules.lowering import close, run, run_open
 from tilewright.ops import ConvSpec, Step
 from tilewright.targets.rules.conv_transposed import Phase, phases
 
@@ -79,6 +81,22 @@ def test_any_transposed_convolution(spec, seed):
     name, y = run(ConvSpec(**fields), exact.shape, x=x, w=w, **arrays)
     assert name == "conv_transposed"
     close(y, exact, w.size // w.shape[1])
+
+
+@settings(max_examples=6, deadline=None)
+@given(spec=_specs(), seed=st.integers(0, 9))
+def test_any_transposed_convolution_of_an_open_batch(spec, seed):
+    spec = replace(spec, w=(spec.x[1], *spec.w[1:]))
+    x, w = floats(seed, (max(BATCHES), *spec.x[1:]), spec.w)
+    exact = _reference(x, w, spec)
+    bias, residual = floats(seed + 1, (1, exact.shape[1], 1, 1), exact.shape)
+    exact = np.maximum(exact + bias + residual, 0)
+    each = [{"x": x[:n], "w": w, "bias": bias, "residual": residual[:n]} for n in BATCHES]
+    opened = replace(spec, x=("n", *spec.x[1:]))
+    name, results = run_open(opened, ("n", *exact.shape[1:]), each)
+    assert name == "conv_transposed"
+    for y, n in zip(results, BATCHES, strict=True):
+        close(y, exact[:n], w.size // w.shape[1])
 
 
 def test_one_axis():

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.targets.rules.convolutions import STEPS, check, conv_specs, floats
+from tests.targets.rules.convolutions import STEPS, check, check_open, conv_specs, floats
 from tests.targets.rules.lowering import run
 from tilewright.ops import ConvSpec, Step
 from tilewright.targets.rules.depthwise import Stretch, stretches
@@ -14,6 +14,12 @@ from tilewright.targets.rules.depthwise import Stretch, stretches
 @given(spec=conv_specs(depthwise=True), seed=st.integers(0, 9))
 def test_any_depthwise_convolution(spec, seed):
     check(spec, seed, STEPS)
+
+
+@settings(max_examples=10, deadline=None)
+@given(spec=conv_specs(depthwise=True), seed=st.integers(0, 9))
+def test_any_depthwise_convolution_of_an_open_batch(spec, seed):
+    check_open(spec, seed, STEPS)
 
 
 def test_a_nan_goes_through():

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.targets.rules.lowering import close, group, run
+from tests.targets.rules.lowering import close, group, run, run_open
 from tilewright.ops import GemmSpec, MlpSpec, Step
 from tilewright.targets.catalog import CATALOG
 from tilewright.targets.rules.catalogue import lower
@@ -35,6 +35,20 @@ def test_every_vector_width():
         if target.name in ("x86-64", "x86-64-avx", "x86-64-avx2"):
             _, y = run(GemmSpec("float32", x.shape, w.shape, True), (29, 45), target, x=x, w=w)
             close(y, x.astype("f8") @ w, 31)
+
+
+def test_pooled_over_an_open_batch():
+    x, w = _floats(0, (5, 21, 5, 7), (21, 10))
+    spec = GemmSpec("float32", ("n", 21, 5, 7), w.shape, True, pooled=True)
+    _, results = run_open(spec, ("n", 10), [{"x": x[:n], "w": w} for n in (1, 5)])
+    for n, y in zip((1, 5), results, strict=True):
+        close(y, x[:n].astype("f8").mean((2, 3)) @ w, 21)
+
+
+def test_refuses_pools_over_open_positions():
+    x, w = _floats(0, (5, 21, 5, 7), (21, 10))
+    spec = GemmSpec("float32", ("n", 21, 5, "w"), w.shape, True, pooled=True)
+    assert "open" in lower(group(spec, ("n", 10), x=x, w=w), CATALOG[0])["linear"]
 
 
 def test_pooled():

@@ -14,6 +14,12 @@ def test_output_sizes(spec):
     assert Geometry(spec).y_last == (batch, *positions, channels)
 
 
+def test_an_open_batch_is_one_image_repeated():
+    g = Geometry(ConvSpec("float32", ("n", 6, 9, 9), (4, 6, 3, 3), (1, 1), (1,) * 4, (1, 1)))
+    assert (g.images, g.repeats, g.positions) == (1, "n", 81)
+    assert (g.x_padded, g.y_last) == (("n", 11, 11, 6), ("n", 9, 9, 4))
+
+
 def test_one_axis_is_one_row():
     g = Geometry(ConvSpec("float32", (2, 6, 21), (9, 6, 3), (2,), (1, 0), (1,)))
     assert (g.size, g.kernel, g.padded, g.out) == ((1, 21), (1, 3), (1, 22), (1, 10))

@@ -1,30 +1,28 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnxruntime
 import pytest
-import tvm
 from onnx import TensorProto, helper
 
-from tests.targets.rules.lowering import AVX2
+from tests.targets.rules.lowering import AVX2, launched
 from tilewright.ops import Step
 from tilewright.targets.rules.pool import max_launch, mean_launch
-from tilewright.targets.rules.registers import PIPELINE
+from tilewright.targets.rules.rule import Given
 
 
 def _run(launch, x: np.ndarray) -> np.ndarray:
-    module = tvm.IRModule({"main": launch.kernel.with_attr("global_symbol", "main")})
-    out = tvm.runtime.tensor(np.full(launch.shape, np.nan, "float32"))
-    built = tvm.tirx.build(module, tvm.target.Target(AVX2.tvm_config()), pipeline=PIPELINE)
-    built["main"](tvm.runtime.tensor(np.ascontiguousarray(x)), out)
-    return out.numpy()
+    return launched([replace(launch, inputs=(Given("x"),))], {"x": x})
 
 
 @pytest.mark.parametrize("channels", [1, 7, 8, 33, 45])
 def test_mean_over_positions(channels):
     x = np.random.default_rng(0).standard_normal((2, channels, 5, 3), dtype="float32")
-    y = _run(mean_launch("mean", x.shape, AVX2), x.transpose(0, 2, 3, 1))
-    np.testing.assert_allclose(y, x.astype("f8").mean((2, 3)), atol=1e-6)
+    for shape in (x.shape, ("n", *x.shape[1:])):
+        y = _run(mean_launch("mean", shape, AVX2), x.transpose(0, 2, 3, 1))
+        np.testing.assert_allclose(y, x.astype("f8").mean((2, 3)), atol=1e-6)
 
 
 @pytest.mark.parametrize("ceil", [0, 1])
@@ -53,8 +51,8 @@ def test_max_as_onnx_runtime_has_it(ceil, pads, dilations):
     )
     expected = session.run(None, {"x": x})[0]
     step = Step("max_pool", (3, 3, 2, 3, *pads, *dilations, ceil))
-    last = max_launch("pool", 0, (2, 13, 10, 11), step, AVX2)
-    assert last.shape == tuple(np.array(expected.shape)[[0, 2, 3, 1]])
-    np.testing.assert_array_equal(
-        _run(last, x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2), expected
-    )
+    for batch in (2, "n"):
+        last = max_launch("pool", 0, (batch, 13, 10, 11), step, AVX2)
+        assert last.shape == (batch, *np.array(expected.shape)[[2, 3, 1]])
+        y = _run(last, x.transpose(0, 2, 3, 1))
+        np.testing.assert_array_equal(y.transpose(0, 3, 1, 2), expected)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tests.targets.rules.convolutions import floats, reference
-from tests.targets.rules.lowering import AVX2, close, group, run, run_group
+from tests.targets.rules.lowering import AVX2, close, group, run, run_group, run_open
 from tilewright.ops import ConvSpec, SqueezeExcitationSpec, Step
 from tilewright.targets.rules.squeeze_excitation import SQUEEZE_EXCITATION
 
@@ -34,7 +36,26 @@ def _projection(x: tuple[int, ...], out: int) -> ConvSpec:
     return ConvSpec("float32", x, (out, CHANNELS, 1, 1), (1, 1), (0,) * 4, (1, 1))
 
 
-@pytest.mark.parametrize("batch", [1, 2])
+def _opened(spec: SqueezeExcitationSpec) -> SqueezeExcitationSpec:
+    """The same with an open batch."""
+    projection, *before = (
+        part and replace(part, x=("n", *part.x[1:])) for part in (spec.projection, *spec.before)
+    )
+    return replace(spec, x=("n", *spec.x[1:]), projection=projection, before=tuple(before))
+
+
+def _check(spec: SqueezeExcitationSpec, exact: np.ndarray, terms: int, x, **arrays) -> None:
+    """For all images of x, and one compilation for some of them."""
+    name, y = run(spec, exact.shape, x=x, **arrays)
+    assert name == "squeeze_excitation"
+    close(y, exact, terms)
+    each = [{"x": x[:n], **arrays} for n in range(1, len(x) + 1)]
+    _, results = run_open(_opened(spec), ("n", *exact.shape[1:]), each)
+    for y in results:
+        close(y, exact[: len(y)], terms)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("out", [None, 11, 47])
 def test_scales_x_or_the_weights(batch, out):
     """With 30 positions, weights of 11 columns are fewer than x, those of 47 are not."""
@@ -44,9 +65,7 @@ def test_scales_x_or_the_weights(batch, out):
     if out:
         projection, layers = _projection(x.shape, out), {**layers, "w": w}
         exact = reference(exact, w, projection)
-    name, y = run(_spec(x.shape, projection), exact.shape, x=x, **layers)
-    assert name == "squeeze_excitation"
-    close(y, exact, CHANNELS)
+    _check(_spec(x.shape, projection), exact, CHANNELS, x, **layers)
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -78,8 +97,8 @@ def test_an_inverted_residual_block(batch, expands):
     made = made / (1 + np.exp(-made))
     projection = _projection(made.shape, into)
     exact = reference(_scaled(made, **layers), w, projection)
-    _, y = run(_spec(made.shape, projection, *before), exact.shape, x=x, **arrays)
-    close(y, exact, 9 * into * CHANNELS if expands else 9 * CHANNELS)
+    terms = 9 * into * CHANNELS if expands else 9 * CHANNELS
+    _check(_spec(made.shape, projection, *before), exact, terms, x, **arrays)
 
 
 def test_the_tensor_is_read_once():
@@ -96,3 +115,9 @@ def test_the_tensor_is_read_once():
     ]
     name, _ = run_group(call, arrays)
     assert name == "squeeze_excitation"
+
+
+@pytest.mark.parametrize("x", [("n", "c", 5, 6), ("n", CHANNELS, "h", 6)])
+def test_refuses_other_open_sizes(x):
+    call = group(_spec(x, None), x, **_layers())
+    assert "open" in SQUEEZE_EXCITATION.refuses(call, AVX2)

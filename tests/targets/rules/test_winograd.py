@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.compiling import compile_here
 from tests.net import Net
-from tests.targets.rules.convolutions import STEPS, floats, reference
-from tests.targets.rules.lowering import AVX2, close, group, launched
+from tests.targets.rules.convolutions import STEPS, floats, open_problems, reference
+from tests.targets.rules.lowering import AVX2, close, group, launched_open
 from tilewright.ops import ConvSpec, Step
 from tilewright.passes.channels_last import to_second
 from tilewright.targets import resolve
@@ -37,12 +37,23 @@ def _specs(draw) -> ConvSpec:
 
 
 def _run(spec: ConvSpec, size: int, steps: tuple[Step, ...], **arrays: np.ndarray) -> np.ndarray:
-    call = group(replace(spec, epilogue=steps), (), **arrays)
+    return _run_each(replace(spec, epilogue=steps), size, [arrays])[0]
+
+
+def _run_each(spec: ConvSpec, size: int, each: list[dict[str, np.ndarray]]) -> list[np.ndarray]:
+    """One compilation of `spec`, with each of the arguments."""
+    call = group(spec, (), **each[0])
     x, tiling = Given("x", channels_last=True), Tiling(Geometry(spec), size)
-    operands = conv.operands(call)
-    launches = winograd(Names("w"), x, arrays["w"], tiling, steps, operands, AVX2)
-    result = launched(launches, arrays)
-    return result.transpose(to_second(4))
+    launches = winograd(
+        Names("w"), x, each[0]["w"], tiling, spec.epilogue, conv.operands(call), AVX2
+    )
+    return [y.transpose(to_second(4)) for y in launched_open(launches, each, AVX2)]
+
+
+def _check_open(spec: ConvSpec, size: int, seed: int) -> None:
+    opened, each, exact = open_problems(spec, seed, STEPS)
+    for y, expected in zip(_run_each(opened, size, each), exact, strict=True):
+        close(y, expected, 25 * 9 * spec.x[1])
 
 
 @settings(max_examples=12, deadline=None)
@@ -54,6 +65,18 @@ def test_any_size_and_padding(spec, size, seed):
     y = _run(spec, size, STEPS, x=x, w=w, bias=bias, residual=residual)
     # Five times the plain sum's error is 25 times as many terms.
     close(y, np.clip(exact + bias + residual, -1, 2), 25 * 9 * spec.x[1])
+
+
+@settings(max_examples=6, deadline=None)
+@given(spec=_specs(), size=st.sampled_from([2, 4]), seed=st.integers(0, 9))
+def test_any_size_and_padding_of_an_open_batch(spec, size, seed):
+    _check_open(spec, size, seed)
+
+
+def test_blocks_of_tiles_of_an_open_batch():
+    spec = _spec(1, 5, 70, (61, 57))
+    assert block_rows(Tiling(Geometry(replace(spec, x=("n", *spec.x[1:]))), 4), AVX2) is not None
+    _check_open(spec, 4, 0)
 
 
 @pytest.mark.parametrize("c, n", [(5, 70), (16, 16)])
@@ -108,6 +131,8 @@ def test_the_tile_size_follows_from_the_shape(spec, size):
         ({"dtype": "float16"}, False, "dtype float16"),
         ({"x": (1, 3, 56, 56), "w": (64, 3, 3, 3)}, False, "takes less time"),
         ({}, False, None),
+        ({"x": ("n", 64, 56, 56)}, False, None),
+        ({"x": ("n", 64, 56, "w")}, False, "its spatial sizes are open"),
     ],
 )
 def test_refuses(changed, exact, reason):

@@ -59,8 +59,8 @@ def _refuses_concat(call: GroupCall, target: Target) -> str | None:
     for part in spec.parts:
         if isinstance(part, ConvSpec) and (reason := conv.refuses(part)):
             return reason
-        if isinstance(part, tuple) and not all(isinstance(size, int) for size in part):
-            return "its sizes are open"
+        if isinstance(part, tuple) and not all(isinstance(size, int) for size in part[1:]):
+            return f"the sizes {part} of a part are open"
     return None if spec.dtype == "float32" else f"dtype {spec.dtype}"
 
 
@@ -102,8 +102,9 @@ def _joined(
             at += width
         return seq(steps)
 
-    many = worth_threads(math.prod(shape), FEWEST_ELEMENTS)
-    body = loop(math.prod(shape[:-1]), position, "position", parallel=many)
+    positions = kernel.size(shape[0]) * math.prod(shape[1:-1])
+    many = worth_threads(positions * shape[-1], FEWEST_ELEMENTS)
+    body = loop(positions, position, "position", parallel=many)
     return Launch(kernel.finish(body), tuple(source for source, _ in parts), shape, "float32")
 
 

@@ -34,6 +34,7 @@ from tilewright.targets.rules.tir import (
     Index,
     bind,
     branch,
+    ceil_div,
     fill,
     index,
     loop,
@@ -51,6 +52,9 @@ class Product:
     `row(m)` is where row m of a begins. `b` begins at `b_base` and is packed:
     [panel][k][columns of a panel], panels as wide as the tile, the last one padded to whole
     vectors. `row_step` is how far apart neighbouring rows of a begin, 0 where that differs.
+
+    There are `repeats` times as many rows. `m` is a number then: no tile reaches from one time into
+    the next, so that each is computed as if it were alone, without a tail.
     """
 
     m: Index
@@ -61,6 +65,12 @@ class Product:
     b: Flat
     b_base: Index = 0
     row_step: int = 0
+    repeats: Index = 1
+
+    @property
+    def rows(self) -> Index:
+        """All rows."""
+        return self.repeats * self.m
 
 
 Store = Callable[[Index, Index, int, tirx.Expr], Stmt]
@@ -113,7 +123,7 @@ def contraction(
 ) -> Stmt:
     """The whole loop nest; `store(row, column, lanes, value)` puts results in their place."""
     count, piece = _pieces(product, blocking, store, target)
-    work = product.m * product.n * product.reduction.runs * product.reduction.length
+    work = product.rows * product.n * product.reduction.runs * product.reduction.length
     parallel = parallel and worth_threads(work, FEWEST_PRODUCTS)
     return loop(count, piece, "piece", parallel=parallel)
 
@@ -156,14 +166,14 @@ class _Nest:
         self._full, self._rest = divmod(product.n, self._wide)
         self._panels = self._full + bool(self._rest)
         self._stretches = -(-self._panels // blocking.panels)
-        self._tiles = _ceil_div(product.m, blocking.rows)
+        self._tiles = product.repeats * ceil_div(product.m, blocking.rows)
         self._depth = product.reduction.runs * product.reduction.length
         self._b_leaves_l2 = product.b.size * FLOAT_BYTES > target.l2_bytes // 2
 
     @property
     def count(self) -> Index:
         """Blocks of rows times stretches of panels."""
-        return _ceil_div(self._tiles, self._blocking.tiles) * self._stretches
+        return ceil_div(self._tiles, self._blocking.tiles) * self._stretches
 
     def piece(self, p: tirx.Expr) -> Stmt:
         """One block of rows with one stretch of panels."""
@@ -222,7 +232,7 @@ class _Nest:
             def at(start: Index, height: int, row: Index) -> Stmt:
                 return self._tile(part, panel, slot + row * self._wide, start, height, t)
 
-            return _tile_at(self._product.m, knobs.rows, first + t, at)
+            return _tile_at(self._product, knobs.rows, first + t, at)
 
         return loop(count, one, "tile")
 
@@ -280,12 +290,8 @@ class _Nest:
         if part is not None or (isinstance(product.m, int) and product.m <= self._blocking.rows):
             return ()
         return next_rows(
-            *(product.a, product.row, product.row_step, after, product.m, height, reduction)
+            *(product.a, product.row, product.row_step, after, product.rows, height, reduction)
         )
-
-
-def _ceil_div(a: Index, b: int) -> Index:
-    return -(-a // b) if isinstance(a, int) else tirx.floordiv(a + (b - 1), b)
 
 
 def _at_most(left: Index, most: int, whole: Index) -> Index:
@@ -293,8 +299,21 @@ def _at_most(left: Index, most: int, whole: Index) -> Index:
     return most if isinstance(whole, int) and whole % most == 0 else tirx.min(left, most)
 
 
-def _tile_at(m: Index, most: int, t: tirx.Expr, at: _Tile) -> Stmt:
-    """Tile number `t`: of two heights where m is known, overlapping at the end where it is not."""
+def _tile_at(product: Product, most: int, t: tirx.Expr, at: _Tile) -> Stmt:
+    """Tile number `t` of all of them."""
+    m = product.m
+    if isinstance(product.repeats, int):
+        return _tile_of(m, most, t, at)
+    each = ceil_div(m, most)
+    inside = lambda start: _tile_of(  # noqa: E731
+        *(m, most, tirx.floormod(t, each)),
+        lambda row, height, slot: at(start + row, height, slot),
+    )
+    return bind(tirx.floordiv(t, each) * m, "start", inside)
+
+
+def _tile_of(m: Index, most: int, t: tirx.Expr, at: _Tile) -> Stmt:
+    """Tile `t` of m rows: of two heights where m is known, overlapping at the end where not."""
     if isinstance(m, int):
         (count, high), *lower = heights(m, most)
         if not lower:

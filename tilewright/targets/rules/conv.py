@@ -49,6 +49,7 @@ def padded(name: str, x: Given | int, g: Geometry, target: Target) -> Launch:
     (tall, wide), (height, width) = g.padded, g.size
     row, whole, left = width * g.channels, wide * g.channels, g.begins[1] * g.channels
     right = whole - left - row
+    lines = kernel.size(g.batch) * tall
 
     def line(number: tirx.Expr) -> Stmt:
         image, h = tirx.floordiv(number, tall), tirx.floormod(number, tall) - g.begins[0]
@@ -65,8 +66,8 @@ def padded(name: str, x: Given | int, g: Geometry, target: Target) -> Launch:
         inside = tirx.all(h >= 0, h < height)
         return branch(inside, inner, fill(out, at, whole, lanes))
 
-    many = worth_threads(g.batch * tall * whole, FEWEST_ELEMENTS)
-    body = loop(g.batch * tall, line, "line", parallel=many)
+    many = worth_threads(lines * whole, FEWEST_ELEMENTS)
+    body = loop(lines, line, "line", parallel=many)
     return Launch(kernel.finish(body), (x,), (g.batch, *g.padded, g.channels), "float32")
 
 
@@ -118,7 +119,16 @@ def product(
         place = index(r) * n + column
         return out.store(place, epilogue(value, place, column, width), width)
 
-    product = Product(m, n, values, g.window, _windows(g), weights, row_step=g.strides[1] * c)
+    product = Product(
+        m=m,
+        n=n,
+        a=values,
+        row=g.window,
+        reduction=_windows(g),
+        b=weights,
+        row_step=g.strides[1] * c,
+        repeats=kernel.size(g.repeats),
+    )
     nest = contraction(product, blocking, store, target)
     source = packed if scaled is None else scaled(packed)
     return Launch(kernel.finish(nest), (x, source, *inputs), g.y_last, "float32")
@@ -177,8 +187,10 @@ def refuses(spec: ConvSpec) -> str | None:
         return "it is transposed"
     if len(spec.x) not in (3, 4):
         return f"it has {len(spec.x) - 2} spatial axes"
-    if not all(isinstance(size, int) for size in spec.x):
-        return "its sizes are open"
+    if not isinstance(spec.x[1], int):
+        return "its channels are open"
+    if not all(isinstance(size, int) for size in spec.x[2:]):
+        return "its spatial sizes are open"
     if len(spec.x) == 3 and any(step.name == "max_pool" for step in spec.epilogue):
         return "it is one-dimensional and pools"
     return Epilogue.refuses(split(spec.epilogue)[0], 1 - len(spec.x))

@@ -21,7 +21,7 @@ from tilewright.targets.rules.geometry import Geometry
 from tilewright.targets.rules.packing import pack_columns
 from tilewright.targets.rules.register_tile import Reduction, lanes_of
 from tilewright.targets.rules.rule import Given, Launch
-from tilewright.targets.rules.tir import Index, Kernel, bind, index, loop
+from tilewright.targets.rules.tir import Index, Kernel, bind, ceil_div, index, loop
 from tilewright.targets.target import Target
 
 
@@ -82,10 +82,11 @@ def product(
 
         return loop(g.groups, group, "group")
 
+    positions = kernel.size(g.repeats) * g.positions
     # The last block begins early enough to be whole: what two blocks compute is the same.
     body = loop(
-        -(-g.positions // rows),
-        lambda b: bind(tirx.min(b * rows, g.positions - rows), "first", block),
+        ceil_div(positions, rows),
+        lambda b: bind(tirx.min(b * rows, positions - rows), "first", block),
         "block",
         parallel=True,
     )

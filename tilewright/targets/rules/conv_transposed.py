@@ -116,7 +116,7 @@ def product(
     nests, packed = [], []
     base = 0
     for tall, wide in itertools.product(*axes.phases):
-        m = spec.x[0] * tall.count * wide.count
+        m = axes.x.images * tall.count * wide.count
         depth = len(tall.taps) * len(wide.taps) * c
         blocking = default_blocking(m, n, max(1, depth), target)
         # [groups, kh, kw, c, n] of the phase's taps, in the order of their offsets.
@@ -132,7 +132,8 @@ def product(
     weights = kernel.param(weights_packed.shape, "float32", "w")
     operands, inputs = epilogue_operands(kernel, arrays, axes.y_last[-1], axes.y_last, lanes)
     out = kernel.param(axes.y_last, "float32", "y")
-    place = _Places(spec, axes, values, weights, out, Epilogue(steps, operands))
+    repeats = kernel.size(axes.x.repeats)
+    place = _Places(spec, axes, repeats, values, weights, out, Epilogue(steps, operands))
     body = seq(
         contractions(
             spec.groups,
@@ -151,6 +152,7 @@ class _Places:
 
     spec: ConvSpec
     axes: Axes
+    repeats: Index
     x: Flat
     w: Flat
     out: Flat
@@ -196,8 +198,17 @@ class _Places:
                     * channels
                 ),
             )
-        m = self.spec.x[0] * tall.count * wide.count
-        product = Product(m, n, self.x, row, reduction, self.w, b_base=base, row_step=channels)
+        product = Product(
+            m=self.axes.x.images * tall.count * wide.count,
+            n=n,
+            a=self.x,
+            row=row,
+            reduction=reduction,
+            b=self.w,
+            b_base=base,
+            row_step=channels,
+            repeats=self.repeats,
+        )
         return product, store
 
 

@@ -10,7 +10,6 @@ of x. A tile fetches what the next one will read first.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,7 +94,8 @@ def launch(
     also = ((g.batch, g.out[0], channels),) if means else ()
     of_lines = kernel.param(*also, "float32", "means") if means else None
     nest = _Nest(g, values, weights, out, Epilogue(steps, operands), lanes, of_lines)
-    return Launch(kernel.finish(nest.whole()), (x, taps, *inputs), g.y_last, "float32", also)
+    body = nest.whole(kernel.size(g.batch))
+    return Launch(kernel.finish(body), (x, taps, *inputs), g.y_last, "float32", also)
 
 
 class _Nest:
@@ -115,19 +115,20 @@ class _Nest:
             *(g.size[0], g.out[0], g.kernel[0], g.strides[0], g.dilation[0], g.begins[0])
         )
 
-    def whole(self) -> Stmt:
+    def whole(self, images: Index) -> Stmt:
         """One line of outputs is a piece; a line's stretch says which taps it has."""
+        (lines, columns), channels = self._g.out, self._g.channels
 
         def piece(line: tirx.Expr) -> Stmt:
-            image, h = tirx.floordiv(line, self._g.out[0]), tirx.floormod(line, self._g.out[0])
+            image, h = tirx.floordiv(line, lines), tirx.floormod(line, lines)
             body: Stmt | None = None
             for stretch in reversed(self._lines):
                 one = self._line(image, h, stretch)
                 body = one if body is None else branch(h < stretch.stop, one, body)
             return body
 
-        many = worth_threads(math.prod(self._g.y_last), FEWEST_ELEMENTS)
-        return loop(self._g.batch * self._g.out[0], piece, "line", parallel=many)
+        many = worth_threads(images * lines * columns * channels, FEWEST_ELEMENTS)
+        return loop(images * lines, piece, "line", parallel=many)
 
     def _line(self, image: Index, h: Index, taps: Stretch) -> Stmt:
         g = self._g

@@ -10,11 +10,17 @@ from tilewright.targets.rules.tir import Index
 
 
 class Geometry:
-    """Sizes of a convolution, two spatial axes always (a 1-D one has one row)."""
+    """Sizes of a convolution, two spatial axes always (a 1-D one has one row).
+
+    `images` are those that knobs are made for, `repeats` how often there are as many: all of them,
+    once; one, the batch's number of times, where the batch is open.
+    """
 
     def __init__(self, spec: ConvSpec) -> None:
         flat = len(spec.x) == 3
         self.batch, self.channels = spec.x[0], spec.x[1]
+        known = isinstance(self.batch, int)
+        self.images, self.repeats = (self.batch, 1) if known else (1, self.batch)
         self.size = (1, spec.x[2]) if flat else spec.x[2:]
         self.out_channels, self.group_channels = spec.w[0], spec.w[1]
         self.groups = spec.groups
@@ -42,8 +48,8 @@ class Geometry:
 
     @property
     def positions(self) -> int:
-        """Outputs of one channel."""
-        return self.batch * self.out[0] * self.out[1]
+        """Outputs of one channel, in one of the repeats."""
+        return self.images * self.out[0] * self.out[1]
 
     def window(self, position: Index) -> Index:
         """Where the window of an output begins in an x that needs no padding."""

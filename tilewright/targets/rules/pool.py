@@ -34,8 +34,8 @@ def mean_launch(name: str, x: Shape, target: Target, source: Given | int | None 
     """X [n, *positions, c], channels last, to its mean [n, c]; `x` has channels second."""
     kernel = Kernel(name)
     values = kernel.param(last(x), "float32", "x")
-    batch, channels, positions = x[0], x[1], math.prod(x[2:])
-    out = kernel.param((batch, channels), "float32", "y")
+    images, channels, positions = kernel.size(x[0]), x[1], math.prod(x[2:])
+    out = kernel.param(x[:2], "float32", "y")
     lanes = lanes_of(target)
     wide = VECTORS * lanes
     full, rest = divmod(channels, wide)
@@ -67,10 +67,10 @@ def mean_launch(name: str, x: Shape, target: Target, source: Given | int | None 
             steps.append(out.store(place + at, mean, n))
         return seq(steps)
 
-    many = worth_threads(batch * positions * channels, FEWEST_ELEMENTS)
-    body = loop(batch * spans, piece, "span", parallel=many)
+    many = worth_threads(images * positions * channels, FEWEST_ELEMENTS)
+    body = loop(images * spans, piece, "span", parallel=many)
     given = source if source is not None else Given("x", channels_last=True)
-    return Launch(kernel.finish(body), (given,), (batch, channels), "float32")
+    return Launch(kernel.finish(body), (given,), x[:2], "float32")
 
 
 def max_launch(name: str, x: Given | int, shape: Shape, step: Step, target: Target) -> Launch:
@@ -117,8 +117,9 @@ def max_launch(name: str, x: Given | int, shape: Shape, step: Step, target: Targ
         steps = [loop(full, lambda i: span(i * lanes, lanes), "span")] if full else []
         return seq([*steps, *(span(full * lanes + at, n) for at, n in pieces(rest, lanes))])
 
-    many = worth_threads(batch * oh * ow * channels, FEWEST_ELEMENTS)
-    body = loop(batch * oh * ow, position, "position", parallel=many)
+    positions = kernel.size(batch) * oh * ow
+    many = worth_threads(positions * channels, FEWEST_ELEMENTS)
+    body = loop(positions, position, "position", parallel=many)
     return Launch(kernel.finish(body), (x,), (batch, oh, ow, channels), "float32")
 
 

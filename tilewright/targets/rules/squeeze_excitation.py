@@ -44,8 +44,8 @@ def _refuses(call: GroupCall, target: Target) -> str | None:
     spec: SqueezeExcitationSpec = call.spec
     if spec.dtype != "float32":
         return f"dtype {spec.dtype}"
-    if not all(isinstance(size, int) for size in spec.x):
-        return "its sizes are open"
+    if not all(isinstance(size, int) for size in spec.x[1:]):
+        return "its channels or its spatial sizes are open"
     if any(call.get(role).array is None for role in ("w1", "w2")):
         return "the weights are computed at run time"
     if reason := Epilogue.refuses((spec.activation, spec.gate), None):
@@ -159,9 +159,9 @@ def _matrix(w: np.ndarray, inputs: int) -> np.ndarray:
 def _scaled(name: str, x: Given | int, gate: int, shape: Shape, target: Target) -> Launch:
     """X [n, *positions, c] times a gate [n, c]."""
     kernel = Kernel(name)
-    batch, channels, positions = shape[0], shape[1], math.prod(shape[2:])
+    images, channels, positions = kernel.size(shape[0]), shape[1], math.prod(shape[2:])
     values = kernel.param(last(shape), "float32", "x")
-    gates = kernel.param((batch, channels), "float32", "gate")
+    gates = kernel.param(shape[:2], "float32", "gate")
     out = kernel.param(last(shape), "float32", "y")
     lanes = lanes_of(target)
     full, rest = divmod(channels, lanes)
@@ -175,8 +175,8 @@ def _scaled(name: str, x: Given | int, gate: int, shape: Shape, target: Target) 
         steps = [loop(full, lambda i: span(i * lanes, lanes), "i")] if full else []
         return seq([*steps, *(span(full * lanes + at, n) for at, n in pieces(rest, lanes))])
 
-    many = worth_threads(batch * positions * channels, FEWEST_ELEMENTS)
-    body = loop(batch * positions, position, "position", parallel=many)
+    many = worth_threads(images * positions * channels, FEWEST_ELEMENTS)
+    body = loop(images * positions, position, "position", parallel=many)
     return Launch(kernel.finish(body), (x, gate), last(shape), "float32")
 
 

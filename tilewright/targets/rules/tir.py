@@ -55,6 +55,11 @@ def loop(
     return For(var, index(0), index(extent), kind, body(var))
 
 
+def ceil_div(a: Index, b: int) -> Index:
+    """The quotient a / b, rounded up."""
+    return -(-a // b) if isinstance(a, int) else tirx.floordiv(a + (b - 1), b)
+
+
 def worth_threads(work: Index, least: int) -> bool:
     """Whether `work` is enough to pay for waking other threads; open sizes are taken to be."""
     return not isinstance(work, int) or work >= least

@@ -36,6 +36,7 @@ from tilewright.targets.rules.tir import (
     Index,
     Kernel,
     bind,
+    ceil_div,
     index,
     loop,
     pieces,
@@ -58,14 +59,14 @@ def input_transform(name: str, x: Given | int, tiling: Tiling, target: Target) -
     """V from x."""
     kernel = Kernel(name)
     values = kernel.param(tiling.g.x_last, "float32", "x")
-    shape = (tiling.matrices, spread(tiling.tiles * tiling.g.channels))
+    shape = tiling.shape(tiling.g.channels)
     out = kernel.param(shape, "float32", "v")
-    body = loop(
-        tiling.tiles,
-        lambda tile: transform_tile(tiling, values, out, tile, tile, shape[1], target),
-        "tile",
-        parallel=True,
-    )
+
+    def one(tile: Index) -> Stmt:
+        base = tiling.row(tile, tiling.g.channels)
+        return transform_tile(tiling, values, out, tile, base, shape[-1], target)
+
+    body = loop(kernel.size(tiling.g.repeats) * tiling.tiles, one, "tile", parallel=True)
     return Launch(kernel.finish(body), (x,), shape, "float32")
 
 
@@ -76,30 +77,32 @@ def products(name: str, v: int, w: np.ndarray, tiling: Tiling, target: Target) -
     blocking = undivided(tiling.tiles, n, depth, target)
     packed = _packed(w, tiling, blocking, target)
     kernel = Kernel(name)
-    v_stride, m_stride = spread(tiling.tiles * depth), spread(tiling.tiles * n)
-    values = kernel.param((tiling.matrices, v_stride), "float32", "v")
+    v_shape, m_shape = tiling.shape(depth), tiling.shape(n)
+    values = kernel.param(v_shape, "float32", "v")
     weights = kernel.param(packed.shape, "float32", "u")
-    out = kernel.param((tiling.matrices, m_stride), "float32", "m")
+    out = kernel.param(m_shape, "float32", "m")
 
     def nest(i: tirx.Expr) -> tuple[Product, Store]:
         product = Product(
             m=tiling.tiles,
             n=n,
             a=values,
-            row=lambda r: i * v_stride + r * depth,
+            row=lambda r: i * v_shape[-1] + tiling.row(r, depth),
             reduction=Reduction(1, depth),
             b=weights,
             b_base=i * packed.shape[1],
             row_step=depth,
+            repeats=kernel.size(tiling.g.repeats),
         )
 
         def store(row: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
-            return out.store(i * m_stride + index(row) * n + column, value, width)
+            place = i * m_shape[-1] + tiling.row(index(row), n) + column
+            return out.store(place, value, width)
 
         return product, store
 
     body = contractions(tiling.matrices, nest, blocking, target)
-    return Launch(kernel.finish(body), (v, packed), (tiling.matrices, m_stride), "float32")
+    return Launch(kernel.finish(body), (v, packed), m_shape, "float32")
 
 
 def _packed(w: np.ndarray, tiling: Tiling, blocking: Blocking, target: Target) -> np.ndarray:
@@ -120,17 +123,17 @@ def output_transform(
     """The result from M."""
     g = tiling.g
     kernel = Kernel(name)
-    shape = (tiling.matrices, spread(tiling.tiles * g.out_channels))
+    shape = tiling.shape(g.out_channels)
     values = kernel.param(shape, "float32", "m")
     operands, inputs = epilogue_operands(kernel, arrays, g.out_channels, g.y_last, lanes_of(target))
     out = kernel.param(g.y_last, "float32", "y")
     epilogue = Epilogue(steps, operands)
 
     def one(tile: Index) -> Stmt:
-        base, n = tile * g.out_channels, g.out_channels
-        return store_tile(tiling, values, tile, base, shape[1], 0, n, out, epilogue, target)
+        base, n = tiling.row(tile, g.out_channels), g.out_channels
+        return store_tile(tiling, values, tile, base, shape[-1], 0, n, out, epilogue, target)
 
-    body = loop(tiling.tiles, one, "tile", parallel=True)
+    body = loop(kernel.size(g.repeats) * tiling.tiles, one, "tile", parallel=True)
     return Launch(kernel.finish(body), (m, *inputs), g.y_last, "float32")
 
 
@@ -161,7 +164,7 @@ def blocked(
         v, made = workspace(tiling.matrices * v_stride, "float32", "v")
 
         def row(t: Index) -> Stmt:
-            return transform_tile(tiling, values, v, first + t, t, v_stride, target)
+            return transform_tile(tiling, values, v, first + t, t * depth, v_stride, target)
 
         whole, rest = divmod(n, strip)
         parts = [made, loop(rows, row, "row")]
@@ -199,10 +202,11 @@ def blocked(
 
         return seq([made, loop(tiling.matrices, matrix, "matrix"), loop(rows, row, "row")])
 
+    tiles = kernel.size(g.repeats) * tiling.tiles
     # The last block begins early enough to be whole: what two blocks compute is the same.
     body = loop(
-        -(-tiling.tiles // rows),
-        lambda b: bind(tirx.min(b * rows, tiling.tiles - rows), "first", block),
+        ceil_div(tiles, rows),
+        lambda b: bind(tirx.min(b * rows, tiles - rows), "first", block),
         "block",
         parallel=True,
     )
@@ -238,8 +242,8 @@ def winograd(
 
 def best_size(g: Geometry, target: Target) -> int | None:
     """The tile size that takes the fewest cycles; None where the direct loop nest does."""
-    (oh, ow), c, n = g.out, g.channels, g.out_channels
-    direct = product_cycles(g.batch * oh * ow, n, TAPS * TAPS * c, target)
+    c, n = g.channels, g.out_channels
+    direct = product_cycles(g.positions, n, TAPS * TAPS * c, target)
     cycles: dict[int | None, float] = {None: direct}
     for size in POINTS:
         tiling = Tiling(g, size)

@@ -5,11 +5,13 @@ Each function writes the loop nest for one tile and all its channels, a vector o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from tvm import tirx
 from tvm.tirx import Stmt
 
+from tilewright.ops.spec import Shape
 from tilewright.targets.rules.depthwise import Stretch, stretches
 from tilewright.targets.rules.epilogue import Epilogue
 from tilewright.targets.rules.geometry import Geometry
@@ -43,14 +45,25 @@ def spread(length: int) -> int:
 
 
 class Tiling:
-    """How the outputs of a convolution are cut into tiles."""
+    """How the outputs of a convolution are cut into tiles, `tiles` in each of the repeats."""
 
     def __init__(self, g: Geometry, size: int) -> None:
         self.g, self.transforms = g, transforms(size)
         self.size, self.edge = size, self.transforms.edge
         self.matrices = self.edge**2
         self.grid = tuple(-(-out // size) for out in g.out)
-        self.tiles = g.batch * self.grid[0] * self.grid[1]
+        self.tiles = g.images * self.grid[0] * self.grid[1]
+
+    def shape(self, columns: int) -> Shape:
+        """V or M, whose rows have `columns` numbers: matrices of each repeat, rows of a matrix."""
+        return (self.g.repeats, self.matrices, spread(self.tiles * columns))
+
+    def row(self, tile: Index, columns: int) -> Index:
+        """Where the row of a tile begins in the first matrix of V or M."""
+        if self.g.repeats == 1:
+            return tile * columns
+        repeat, at = tirx.floordiv(tile, self.tiles), tirx.floormod(tile, self.tiles)
+        return repeat * math.prod(self.shape(columns)[1:]) + at * columns
 
     def place(self, tile: Index, body: Callable[[Index, Index, Index], Stmt]) -> Stmt:
         """`body` of image, row and column in the grid of tile number `tile`."""
@@ -64,9 +77,9 @@ class Tiling:
 
 
 def transform_tile(
-    tiling: Tiling, x: Flat, v: Flat, tile: Index, row: Index, stride: int, target: Target
+    tiling: Tiling, x: Flat, v: Flat, tile: Index, base: Index, stride: int, target: Target
 ) -> Stmt:
-    """Row `row` of all matrices of V from what tile number `tile` reads."""
+    """The row that begins at `base` in each matrix of V, from what tile number `tile` reads."""
     g, size = tiling.g, tiling.size
     lines = stretches(g.size[0], tiling.grid[0], tiling.edge, size, 1, g.begins[0])
 
@@ -76,8 +89,7 @@ def transform_tile(
 
         def patch(line: Stretch) -> Stmt:
             def vector(c: Index, n: int) -> Stmt:
-                place = row * g.channels + c
-                return _patch(tiling, x, origin + c, line, left, v, place, stride, n)
+                return _patch(tiling, x, origin + c, line, left, v, base + c, stride, n)
 
             return _vectors(g.channels, lanes_of(target), vector)
 
