@@ -55,6 +55,8 @@ class Product:
 
     There are `repeats` times as many rows. `m` is a number then: no tile reaches from one time into
     the next, so that each is computed as if it were alone, without a tail.
+
+    `neighbours(m, count)` says where rows m ... m + count begin, if that is quicker together.
     """
 
     m: Index
@@ -66,11 +68,16 @@ class Product:
     b_base: Index = 0
     row_step: int = 0
     repeats: Index = 1
+    neighbours: Callable[[Index, int], list[Index]] | None = None
 
     @property
     def rows(self) -> Index:
         """All rows."""
         return self.repeats * self.m
+
+    def each(self, m: Index, count: int) -> list[Index]:
+        """Where the rows m ... m + count begin, one by one."""
+        return [self.row(m + r) for r in range(count)]
 
 
 Store = Callable[[Index, Index, int, tirx.Expr], Stmt]
@@ -250,7 +257,7 @@ class _Nest:
         It is tile `number` of its block.
         """
         product, wide = self._product, self._wide
-        rows = [product.row(start + r) for r in range(height)]
+        rows = (product.neighbours or product.each)(start, height)
 
         def put(r: int, column: int, n: int, value: tirx.Expr) -> Stmt:
             return self._store(start + r, panel * wide + column, n, value)

@@ -128,6 +128,7 @@ def product(
         b=weights,
         row_step=g.strides[1] * c,
         repeats=kernel.size(g.repeats),
+        neighbours=g.windows,
     )
     nest = contraction(product, blocking, store, target)
     source = packed if scaled is None else scaled(packed)

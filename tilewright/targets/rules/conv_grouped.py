@@ -68,6 +68,7 @@ def product(
                 n=n,
                 a=values,
                 row=lambda r: g.window(first + r) + i * c,
+                neighbours=lambda r, count: [x + i * c for x in g.windows(first + r, count)],
                 reduction=Reduction(kh * kw, c, tap),
                 b=weights,
                 b_base=i * packed.shape[1],

@@ -60,6 +60,28 @@ class Geometry:
         line, column = tirx.floordiv(at, ow), tirx.floormod(at, ow)
         return ((image * tall + line * sh) * wide + column * sw) * self.channels
 
+    def windows(self, position: Index, count: int) -> list[Index]:
+        """Where the windows of `count` neighbours begin, `position` the first of them.
+
+        Divisions take longer than a short window: there are those of the first alone. The others
+        lie a stride further each, and a jump further from where a line ends.
+        """
+        (oh, ow), (sh, sw), (tall, wide) = self.out, self.strides, self.padded
+        plain = self.kernel == (1, 1) and self.strides == (1, 1)
+        if plain or count == 1 or count > ow:
+            return [self.window(position + r) for r in range(count)]
+        first, column = self.window(position), tirx.floormod(position, ow)
+        jump: Index = (sh * wide - ow * sw) * self.channels
+        if self.batch != 1:
+            last = tirx.floormod(tirx.floordiv(position, ow), oh) == oh - 1
+            to_next = ((tall - (oh - 1) * sh) * wide - ow * sw) * self.channels
+            jump = tirx.if_then_else(last, to_next, jump)
+        steps = [r * sw * self.channels for r in range(count)]
+        return [
+            first + step + tirx.if_then_else(column + r >= ow, jump, 0)
+            for r, step in enumerate(steps)
+        ]
+
     @property
     def pads(self) -> bool:
         """Whether x must be copied into a larger array first."""
