@@ -52,6 +52,14 @@ def test_fuses_parts_that_are_no_convolutions(tmp_path):
     assert (first.w[0], other, last.w[0]) == (2, (1, 3, 6, 5), 5)
 
 
+def test_declines_a_part_that_reads_another(tmp_path):
+    net = Net(x=(1, 4, 6, 5))
+    first = _conv(net, "x", 4, 2, 3)
+    work = keeps_numbers(net.model(net.Concat(first, _conv(net, first, 2, 5), axis=1)), tmp_path)
+    assert declined(work, "conv_concat") == {"one part reads another"}
+    assert names(work) == ["conv_block", "conv_block"]
+
+
 @pytest.mark.parametrize("count", [2, 6])
 def test_fuses_strides_and_an_open_batch(count, tmp_path):
     net = Net(x=("n", 4, 7, 9))

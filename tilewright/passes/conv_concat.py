@@ -5,7 +5,7 @@ After    y = conv_concat(a, w1, b1, b, w2, b2, z)
 
 What is joined may be anything; two of the parts at least are convolutions, each with bias and
 activation. Declines along another axis than the channels, with fewer than two such parts (one
-with a second reader is none), and where `conv_block` declines a part.
+with a second reader is none), where one part reads another, and where `conv_block` declines a part.
 """
 
 from __future__ import annotations
@@ -51,6 +51,13 @@ def accept(match: Match, graph: Graph) -> ConcatSpec | Decline:
             return Decline("a shape is not known", at=match["concat"], mend="fix it with --shape")
     if sum(not isinstance(part, tuple) for part in parts) < 2:
         return Decline("fewer than two parts are convolutions", at=match["concat"])
+    joined = graph.bound(concat.args[0])[1].fields
+    made = [joined[n] for n, part in enumerate(parts) if not isinstance(part, tuple)]
+    for n in range(len(parts)):
+        x = match.get(f"{n}_x")
+        if x is not None and any(x.same_as(y) for y in made):
+            # It is made inside the group, whose convolutions are given what they read.
+            return Decline("one part reads another", at=x)
     return ConcatSpec(dtype=str(concat.ty.dtype), parts=tuple(parts))
 
 
