@@ -24,6 +24,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import ScheduleError
 
 from tilewright.targets.rules.expand_math import expand_math
+from tilewright.targets.rules.split_loops import split_loops
 from tilewright.targets.target import Target
 
 # A parallel launch costs a few microseconds: less work than this stays on one thread.
@@ -53,7 +54,7 @@ def schedule_all(mod: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, Count
         if isinstance(function, tirx.PrimFunc) and "tilewright.scheduled" not in function.attrs:
             scheduled, kind = schedule(function, target)
             counts[kind] += 1
-            mod.update_func(var, expand_math(scheduled))
+            mod.update_func(var, expand_math(split_loops(scheduled)))
     return mod, counts
 
 
