@@ -1,7 +1,7 @@
 """A blocked loop nest over register tiles: the body of every convolution and matrix product.
 
     parallel for piece in blocks of rows x stretches of panels:
-        for part of k:                         one, unless rows of all k would leave L2
+        for part of k:                         one, unless a panel of all k would leave L1
             for panel in stretch:              b[panel] comes from L1 or L2
                 for tile in block:             a[block] stays in L2
                     register tile
