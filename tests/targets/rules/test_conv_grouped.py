@@ -14,26 +14,23 @@ from tilewright.targets.rules.conv_grouped import block_rows
 from tilewright.targets.rules.geometry import Geometry
 
 
+GROUPED = {
+    "spec": conv_specs(depthwise=False),
+    "groups": st.integers(2, 9),
+    "c": st.integers(1, 9),
+    "n": st.integers(1, 19),
+}
+
+
 @settings(max_examples=12, deadline=None)
-@given(
-    spec=conv_specs(depthwise=False),
-    groups=st.integers(2, 9),
-    c=st.integers(1, 9),
-    n=st.integers(1, 19),
-    seed=st.integers(0, 9),
-)
+@given(seed=st.integers(0, 9), **GROUPED)
 def test_any_grouped_convolution(spec, groups, c, n, seed):
     x = (spec.x[0], groups * c, *spec.x[2:])
     check(replace(spec, x=x, w=(groups * n, c, *spec.w[2:]), groups=groups), seed, STEPS)
 
 
 @settings(max_examples=8, deadline=None)
-@given(
-    spec=conv_specs(depthwise=False),
-    groups=st.integers(2, 9),
-    c=st.integers(1, 9),
-    n=st.integers(1, 19),
-)
+@given(**GROUPED)
 def test_any_grouped_convolution_of_an_open_batch(spec, groups, c, n):
     x = (spec.x[0], groups * c, *spec.x[2:])
     check_open(replace(spec, x=x, w=(groups * n, c, *spec.w[2:]), groups=groups), 0, STEPS)
