@@ -13,7 +13,6 @@ from tilewright.ops import ConvSpec
 from tilewright.targets.rules.conv_grouped import block_rows
 from tilewright.targets.rules.geometry import Geometry
 
-
 GROUPED = {
     "spec": conv_specs(depthwise=False),
     "groups": st.integers(2, 9),
