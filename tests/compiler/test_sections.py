@@ -13,8 +13,11 @@ from tilewright.targets import toolchain
 def library(tmp_path):
     def make(manifest: dict, weights: bytes):
         (tmp_path / "w.bin").write_bytes(weights)
-        built = sections.write_object(manifest, tmp_path / "w.bin", tmp_path)
-        toolchain.link_shared(tmp_path / "a.so", [built])
+        built = [
+            sections.write_manifest(manifest, tmp_path),
+            sections.write_weights(tmp_path / "w.bin"),
+        ]
+        toolchain.link_shared(tmp_path / "a.so", built)
         return tmp_path / "a.so"
 
     return make
@@ -38,7 +41,8 @@ def test_a_path_with_spaces_and_quotes(tmp_path):
     folder = tmp_path / "a folder, of 'mine'"
     folder.mkdir()
     (folder / "w.bin").write_bytes(b"abc")
-    assert sections.write_object({}, folder / "w.bin", folder).is_file()
+    assert sections.write_manifest({}, folder).is_file()
+    assert sections.write_weights(folder / "w.bin").is_file()
 
 
 @pytest.mark.parametrize("rest", [b"", bytes(60), b"\xff" * 99], ids=len)

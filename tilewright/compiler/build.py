@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,23 @@ def called_kernels(main: relax.Function) -> list[str]:
         for call in calls
         if isinstance(call, relax.Call) and getattr(call.op, "name", "") == "relax.call_tir"
     ]
+
+
+def start_parts(work: Work) -> Future[list[Path]]:
+    """Objects of the weights and of the thread pool, made while the kernels are compiled."""
+
+    def write() -> list[Path]:
+        weights = work.folder / "weights.bin"
+        work.weights.write(weights)
+        written = sections.write_weights(weights)
+        weights.unlink()
+        return [written, pool.write_object(work.folder)]
+
+    executor = ThreadPoolExecutor(1, "parts")
+    try:
+        return executor.submit(write)
+    finally:
+        executor.shutdown(wait=False)
 
 
 def generate_code(work: Work) -> str:
@@ -68,12 +86,7 @@ def _refuse_open_shape(message: str, work: Work) -> None:
 def link(work: Work) -> str:
     """Write the library into the work folder."""
     work.manifest = build_manifest(work)
-    weights = work.folder / "weights.bin"
-    work.weights.write(weights)
-    extra = [
-        sections.write_object(work.manifest, weights, work.folder),
-        pool.write_object(work.folder),
-    ]
+    extra = [sections.write_manifest(work.manifest, work.folder), *work.parts.result()]
     work.library = work.folder / "model.so"
 
     def link_files(output: str, files: list[str], **_kwargs: object) -> None:
@@ -89,7 +102,6 @@ def link(work: Work) -> str:
         addons=[str(path) for path in (*extra, *work.objects.files)],
         workspace_dir=str(objects),
     )
-    weights.unlink()
     return f"{work.library.stat().st_size / 1e6:.1f} MB"
 
 

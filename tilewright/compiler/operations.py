@@ -5,9 +5,9 @@
 
 A multiplication, an addition, a division, a minimum, a maximum and a call of a function count one
 per lane, whether LLVM joins two of them or not; arithmetic of integers (indices), comparisons and
-selections count nothing. What stands twice in one store as the same object counts once. It is what
-the kernel does, not what the model asks for: Winograd counts its own work, a polynomial its terms,
-a last vector its idle lanes.
+selections count nothing. What stands twice in one sequence as the same object counts once. It is
+what the kernel does, not what the model asks for: Winograd counts its own work, a polynomial its
+terms, a last vector its idle lanes.
 
 Loops and branches whose bounds and conditions depend on the loops around them are counted exactly:
 all values of those loops at once, as numpy arrays. A branch on data counts its costlier side.
@@ -52,6 +52,7 @@ _INDEX: dict[type, Callable[..., Any]] = {
     tirx.And: np.logical_and,
     tirx.Or: np.logical_or,
 }
+_PLAIN = (tirx.BufferStore, tirx.Bind, tirx.Evaluate)
 # Iterations looked at one by one; a kernel with more is not counted.
 _MOST_POINTS = 4_000_000
 
@@ -99,19 +100,22 @@ class _Counter:
             return self._block(stmt, points)
         if isinstance(stmt, tirx.AttrStmt):
             return self.count(stmt.body, points)
-        if isinstance(stmt, tirx.BufferStore | tirx.Bind | tirx.Evaluate):
-            each = _expression(stmt.value)
-            return each * int(points.times.sum()) if each else 0
+        if isinstance(stmt, _PLAIN):
+            return _expressions([stmt.value]) * int(points.times.sum())
         return 0
 
     def _sequence(self, stmt: tirx.SeqStmt, points: _Points) -> int:
-        found = 0
+        found, plain = 0, []
         for step in stmt.seq:
             if isinstance(step, tirx.Bind) and hash(step.var) in self._steering:
                 value = _evaluate(step.value, points)
                 points = _Points({**points.values, hash(step.var): value}, points.times)
-            found += self.count(step, points)
-        return found
+            if isinstance(step, _PLAIN):
+                plain.append(step.value)
+            else:
+                found += self.count(step, points)
+        # One walk for all: to start one costs more than to look at a statement.
+        return found + _expressions(plain) * int(points.times.sum())
 
     def _repeated(self, stmt: tirx.For, points: _Points) -> _Points:
         extent = np.maximum(_evaluate(stmt.extent, points), 0)
@@ -196,7 +200,7 @@ def _evaluate(expr: tirx.Expr, points: _Points) -> np.ndarray:
     raise _Unknown
 
 
-def _expression(expr: tirx.Expr) -> int:
+def _expressions(exprs: list[tirx.Expr]) -> int:
     found, seen = 0, set()
 
     def visit(node: tirx.Expr) -> tvm_ffi.WalkResult | None:
@@ -208,7 +212,7 @@ def _expression(expr: tirx.Expr) -> int:
         return None
 
     kinds = (*_ARITHMETIC, tvm.ir.Call)
-    tvm_ffi.structural_walk(expr, (kinds, visit), order=tvm_ffi.WalkOrder.PREORDER)
+    tvm_ffi.structural_walk(exprs, (kinds, visit), order=tvm_ffi.WalkOrder.PREORDER)
     return found
 
 

@@ -22,10 +22,13 @@ MANIFEST_SECTION = ".tilewright.manifest"
 WEIGHTS_SECTION = ".tilewright.weights"
 WEIGHTS_SYMBOL = "tilewright_weights"
 
-_ASSEMBLY = """\
-    .section {manifest_section},"a",@progbits
+_MANIFEST = """\
+    .section {section},"a",@progbits
     .incbin "{manifest}"
-    .section {weights_section},"a",@progbits
+    .section .note.GNU-stack,"",@progbits
+"""
+_WEIGHTS = """\
+    .section {section},"a",@progbits
     .balign 4096
     .globl {symbol}
     .type {symbol}, @object
@@ -37,20 +40,23 @@ _ASSEMBLY = """\
 """
 
 
-def write_object(manifest: dict[str, Any], weights: Path, folder: Path) -> Path:
-    """An object file with both sections; `weights` is included as it lies on disk."""
+def write_manifest(manifest: dict[str, Any], folder: Path) -> Path:
+    """An object file in `folder` with the manifest's section."""
     text = folder / "manifest.json"
     text.write_text(json.dumps(manifest, sort_keys=True))
-    source, output = folder / "sections.S", folder / "sections.o"
-    source.write_text(
-        _ASSEMBLY.format(
-            manifest_section=MANIFEST_SECTION,
-            weights_section=WEIGHTS_SECTION,
-            symbol=WEIGHTS_SYMBOL,
-            manifest=text,
-            weights=weights,
-        )
+    return _assembled(_MANIFEST.format(section=MANIFEST_SECTION, manifest=text), text)
+
+
+def write_weights(weights: Path) -> Path:
+    """An object file beside the file `weights`, with the section that holds its content."""
+    return _assembled(
+        _WEIGHTS.format(section=WEIGHTS_SECTION, symbol=WEIGHTS_SYMBOL, weights=weights), weights
     )
+
+
+def _assembled(code: str, beside: Path) -> Path:
+    source, output = beside.with_suffix(".S"), beside.with_suffix(".o")
+    source.write_text(code)
     toolchain.assemble(source, output)
     return output
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -55,18 +56,22 @@ def assemble(source: Path, output: Path) -> None:
 
 
 def _run(command: list[str], output: Path) -> None:
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=LINK_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ToolchainError(
-            f"{command[0]} did not finish within {LINK_SECONDS} s", where=output.name
-        ) from error
+    # Not through a pipe: processes that are forked meanwhile would hold it open.
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        try:
+            done = subprocess.run(
+                command, stdout=said, stderr=said, timeout=LINK_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ToolchainError(
+                f"{command[0]} did not finish within {LINK_SECONDS} s", where=output.name
+            ) from error
+        said.seek(0)
+        text = said.read()
     if done.returncode == 0:
         return
-    message = " ".join(done.stderr.split()[-60:])
-    if "No space left" in done.stderr:
+    message = " ".join(text.split()[-60:])
+    if "No space left" in text:
         raise OutputError(
             "the disk is full", where=str(output), hint="free space, or set TMPDIR elsewhere"
         )

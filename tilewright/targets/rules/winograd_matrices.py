@@ -62,8 +62,10 @@ def transforms(size: int) -> Transforms:
 
 def transformed_weights(w: np.ndarray, t: Transforms) -> np.ndarray:
     """W [n, c, 3, 3] -> [edge * edge, c, n]: one matrix for each product, in w's dtype."""
-    wide = np.einsum("ai,ncij,bj->abcn", t.g, w.astype(np.float64), t.g, optimize=True)
-    return wide.reshape(t.edge**2, *wide.shape[2:]).astype(w.dtype)
+    n, c = w.shape[:2]
+    # G w G^T of each pair of channels, with w as a vector: one matrix product for all of them.
+    wide = np.kron(t.g, t.g) @ w.transpose(2, 3, 1, 0).reshape(TAPS**2, c * n).astype(np.float64)
+    return wide.astype(w.dtype).reshape(t.edge**2, c, n)
 
 
 def combine(
