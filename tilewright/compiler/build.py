@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,23 +31,6 @@ def called_kernels(main: relax.Function) -> list[str]:
     ]
 
 
-def start_parts(work: Work) -> Future[list[Path]]:
-    """Objects of the weights and of the thread pool, made while the kernels are compiled."""
-
-    def write() -> list[Path]:
-        weights = work.folder / "weights.bin"
-        work.weights.write(weights)
-        written = sections.write_weights(weights)
-        weights.unlink()
-        return [written, pool.write_object(work.folder)]
-
-    executor = ThreadPoolExecutor(1, "parts")
-    try:
-        return executor.submit(write)
-    finally:
-        executor.shutdown(wait=False)
-
-
 def generate_code(work: Work) -> str:
     """Compile `main` to VM bytecode, and every kernel with LLVM unless the cache has it."""
     try:
@@ -59,9 +42,21 @@ def generate_code(work: Work) -> str:
         raise
     folder = work.folder / "kernels"
     folder.mkdir()
-    work.objects = compile_kernels(kernels_of(work.mod), work.tvm_target, folder, work.cache)
+    with ThreadPoolExecutor(1) as executor:
+        parts = executor.submit(_write_parts, work)
+        work.objects = compile_kernels(kernels_of(work.mod), work.tvm_target, folder, work.cache)
+        work.parts = parts.result()
     names = set(work.kernels)
     return f"{len(names)} kernels, {len(names & work.objects.cached)} from the cache"
+
+
+def _write_parts(work: Work) -> tuple[Path, ...]:
+    """Objects of what is no kernel: the weights and the thread pool."""
+    weights = work.folder / "weights.bin"
+    work.weights.write(weights)
+    written = sections.write_weights(weights)
+    weights.unlink()
+    return written, pool.write_object(work.folder)
 
 
 def _refuse_open_shape(message: str, work: Work) -> None:
@@ -86,7 +81,7 @@ def _refuse_open_shape(message: str, work: Work) -> None:
 def link(work: Work) -> str:
     """Write the library into the work folder."""
     work.manifest = build_manifest(work)
-    extra = [sections.write_manifest(work.manifest, work.folder), *work.parts.result()]
+    extra = [sections.write_manifest(work.manifest, work.folder), *work.parts]
     work.library = work.folder / "model.so"
 
     def link_files(output: str, files: list[str], **_kwargs: object) -> None:

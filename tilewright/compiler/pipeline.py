@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,10 +67,10 @@ class Work:
     refusals: dict[str, dict[str, str]] = field(default_factory=dict)
     weights: WeightTable | None = None
     kernels: list[str] = field(default_factory=list)
-    # Files that go into the library and that no later stage changes.
-    parts: Future[list[Path]] | None = None
     executable: Any = None
     objects: Objects | None = None
+    # Objects of what is no kernel.
+    parts: tuple[Path, ...] = ()
     library: Path | None = None
     manifest: dict[str, Any] = field(default_factory=dict)
 
@@ -192,7 +191,6 @@ def _weights(work: Work) -> str:
     for array in work.weights.arrays:
         check_dtype(str(array.dtype), f"a weight of shape {list(array.shape)}")
     work.kernels = build.called_kernels(work.mod["main"])
-    work.parts = build.start_parts(work)
     return f"{len(work.weights.arrays)} tensors, {work.weights.size_bytes / 1e6:.1f} MB"
 
 

@@ -25,6 +25,7 @@ from tvm.s_tir.schedule import ScheduleError
 
 from tilewright.targets.rules.expand_math import expand_math
 from tilewright.targets.rules.split_loops import split_loops
+from tilewright.targets.rules.turned import tile_turned
 from tilewright.targets.target import Target
 
 # A parallel launch costs a few microseconds: less work than this stays on one thread.
@@ -76,7 +77,7 @@ def schedule(function: tirx.PrimFunc, target: Target) -> tuple[tirx.PrimFunc, st
                 continue
             except ScheduleError:
                 pass  # Not a nest this tile fits; the plain schedule below always does.
-        _parallel_outer(sch, sch.get_sblock(name))
+        _schedule_plain(sch, sch.get_sblock(name), target)
     return sch.mod["main"].with_attrs(function.attrs), kind
 
 
@@ -205,8 +206,8 @@ def _elementwise_consumer(sch: Schedule, block: object) -> object | None:
     return readers[0] if domain == [_static(size) for size in written.shape] else None
 
 
-def _parallel_outer(sch: Schedule, block: object) -> None:
-    """Run all loops but the innermost spatial one in parallel, if there is enough work."""
+def _schedule_plain(sch: Schedule, block: object, target: Target) -> None:
+    """Run the outer loops in parallel, if there is enough work."""
     axes = sch.get(block).iter_vars
     loops = sch.get_loops(block)
     if len(loops) != len(axes) or not loops:
@@ -217,7 +218,9 @@ def _parallel_outer(sch: Schedule, block: object) -> None:
     work = 1
     for axis in axes:
         work *= _static(axis.dom.extent) or PARALLEL_ELEMENTS
-    outer = loops[: spatial if spatial < len(axes) else spatial - 1]
+    outer = loops[:spatial]
+    if spatial == len(axes):
+        outer = tile_turned(sch, block, target) or loops[:-1]
     if work >= PARALLEL_ELEMENTS and outer:
         sch.parallel(sch.fuse(*outer) if len(outer) > 1 else outer[0])
 

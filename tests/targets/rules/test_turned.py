@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tvm
+import tvm_ffi
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tvm import te, tirx, topi
+
+from tests.targets.rules.lowering import AVX2
+from tests.targets.rules.machine_code import built
+from tilewright.targets.rules.fallback import schedule
+
+
+def _transpose(shape, axes, dtype="float32") -> tirx.PrimFunc:
+    x = te.placeholder(shape, dtype, name="x")
+    y = topi.transpose(topi.nn.relu(x), axes)
+    return schedule(te.create_prim_func([x, y]).with_attr("tirx.noalias", True), AVX2)[0]
+
+
+def _loops(function: tirx.PrimFunc) -> list[int]:
+    found = []
+    kinds = (tirx.For, lambda loop: found.append(int(loop.extent)))
+    tvm_ffi.structural_walk(function, kinds, order=tvm_ffi.WalkOrder.PREORDER)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "dtype", "tile"),
+    [
+        ((900, 4000), (1, 0), "float32", [16, 16]),
+        ((4000, 96), (1, 0), "float32", [16, 16]),
+        ((4000, 96), (1, 0), "float16", [32, 32]),
+        # Images to channels first: all of an image lies between two channels.
+        ((1, 56, 56, 64), (0, 3, 1, 2), "float32", [16, 16]),
+        # 200 lines stay in L1, unless they all belong into the same few sets of it.
+        ((200, 300), (1, 0), "float32", [200]),
+        ((200, 512), (1, 0), "float32", [16, 16]),
+        # Rows stay rows.
+        ((30, 40, 500), (1, 0, 2), "float32", [500]),
+    ],
+)
+def test_a_tile_takes_whole_lines(shape, axes, dtype, tile):
+    assert _loops(_transpose(shape, axes, dtype))[-len(tile) :] == tile
+
+
+def test_a_single_number_has_no_tile():
+    x = te.placeholder((), "float32", name="x")
+    function = te.create_prim_func([x, topi.nn.relu(x)]).with_attr("tirx.noalias", True)
+    assert _loops(schedule(function, AVX2)[0]) == []
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 5), st.integers(1, 700), st.integers(1, 100)),
+    axes=st.permutations(range(3)),
+)
+def test_numbers_stay(shape, axes):
+    x = np.random.default_rng(0).standard_normal(shape, dtype="float32")
+    wanted = np.maximum(x, 0).transpose(axes)
+    out = tvm.runtime.tensor(np.zeros(wanted.shape, "float32"))
+    built(_transpose(shape, axes), "x86-64-avx2")["main"](tvm.runtime.tensor(x), out)
+    np.testing.assert_array_equal(out.numpy(), wanted)
