@@ -94,10 +94,13 @@ MODELS = (
     _seeded("convnext_tiny", "timm_vision", 4.46, "LayerNorm, 46 Transpose, 7x7 depthwise"),
     _seeded("vit_base_patch16_224", "timm_vision", 17.6, "attention, native Gelu"),
     _seeded("deit_tiny_patch16_224", "timm_vision", 1.25, "attention, GELU through Erf"),
-    # Nothing was developed on these three (benchmarks/models.py).
     _seeded("densenet121", "timm_vision", 2.87, "BatchNorm before convolution, Concat"),
     _seeded("regnety_008", "timm_vision", 0.81, "grouped convolution, squeeze-and-excite"),
     _seeded("mixer_s16_224", "timm_vision", 3.79, "perceptrons over positions and channels"),
+    # Nothing was developed on these three (benchmarks/models.py).
+    _seeded("mobilenetv3_large_100", "timm_vision", 0.22, "HardSwish, squeeze-and-excite"),
+    _seeded("resnext50_32x4d", "timm_vision", 4.23, "grouped 3x3 convolutions"),
+    _seeded("swin_tiny_patch4_window7_224", "timm_vision", 4.5, "attention in shifted windows"),
     _seeded("bert_base_s128", "text", 11.2, f"{_BERT}; sequence of 128"),
     _seeded("bert_base_dyn", "text", 11.2, f"{_BERT}; batch and sequence dynamic; GMACs at 128"),
     _seeded("llama_4l512_s64", "text", 1.0, "RMSNorm, rotary, grouped-query attention"),

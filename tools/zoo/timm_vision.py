@@ -59,4 +59,7 @@ RECIPES: Recipes = {
     "densenet121": partial(_convnet, "densenet121"),
     "regnety_008": partial(_convnet, "regnety_008"),
     "mixer_s16_224": partial(_vision_transformer, "mixer_s16_224"),
+    "mobilenetv3_large_100": partial(_convnet, "mobilenetv3_large_100"),
+    "resnext50_32x4d": partial(_convnet, "resnext50_32x4d"),
+    "swin_tiny_patch4_window7_224": partial(_vision_transformer, "swin_tiny_patch4_window7_224"),
 }
