@@ -11,13 +11,14 @@ from tests.targets.rules.convolutions import STEPS, check, check_open, conv_spec
 from tests.targets.rules.lowering import AVX2
 from tilewright.ops import ConvSpec
 from tilewright.targets.rules.conv_grouped import block_rows
+from tilewright.targets.rules.conv_narrow_groups import is_narrow
 from tilewright.targets.rules.geometry import Geometry
 
 GROUPED = {
     "spec": conv_specs(depthwise=False),
-    "groups": st.integers(2, 9),
+    "groups": st.integers(2, 4),
     "c": st.integers(1, 9),
-    "n": st.integers(1, 19),
+    "n": st.integers(33, 50),
 }
 
 
@@ -35,13 +36,14 @@ def test_any_grouped_convolution_of_an_open_batch(spec, groups, c, n):
     check_open(replace(spec, x=x, w=(groups * n, c, *spec.w[2:]), groups=groups), 0, STEPS)
 
 
-@pytest.mark.parametrize("c, n", [(4, 4), (1, 3)])
+@pytest.mark.parametrize("c, n", [(4, 36), (1, 41)])
 def test_many_blocks(c, n):
     spec = ConvSpec(
         "float32", (2, 8 * c, 31, 29), (8 * n, c, 3, 3), (1, 1), (1,) * 4, (1, 1), groups=8
     )
     rows = block_rows(Geometry(spec), AVX2)
     assert 2 * 31 * 29 % rows and rows < 2 * 31 * 29 / 7
+    assert not is_narrow(Geometry(spec), AVX2)
     check(spec, 0, STEPS)
     check_open(spec, 0, STEPS)
 

@@ -17,7 +17,7 @@ from tvm.tirx import Stmt
 
 from tilewright.ops import ConvSpec, Step
 from tilewright.ops.spec import Shape
-from tilewright.targets.rules import conv_grouped, depthwise, pool
+from tilewright.targets.rules import conv_grouped, conv_narrow_groups, depthwise, pool
 from tilewright.targets.rules.blocking import Blocking, default_blocking
 from tilewright.targets.rules.contraction import Product, contraction
 from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands, operands_of
@@ -159,6 +159,8 @@ def convolution(
 
     if spec.depthwise and g.out_channels == g.channels:
         y = add(depthwise.launch(names.next(what), x, g, w, steps, arrays, target))
+    elif g.groups > 1 and conv_narrow_groups.is_narrow(g, target):
+        y = add(conv_narrow_groups.product(names.next(what), x, g, w, steps, arrays, target))
     else:
         if g.pads:
             x = add(padded(names.next("pad"), x, g, target))
