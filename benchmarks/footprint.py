@@ -114,7 +114,7 @@ def _compile(
         f"--shape={key}={','.join(map(str, shape))}" for key, shape in MODELS.get(name, {}).items()
     ]
     command = [str(Path(sys.executable).with_name("tilewright")), "compile", str(model), level]
-    command += ["--no-verify", "--quiet", "-o", str(library), *shapes]
+    command += ["--no-db", "--no-verify", "--quiet", "-o", str(library), *shapes]
     start = time.perf_counter()
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start

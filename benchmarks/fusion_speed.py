@@ -63,7 +63,9 @@ def measure(name: str, model: Path, threads: Sequence[int], seconds: float) -> d
             for variant, names in disabled.items():
                 library = Path(folder) / f"{variant}.so"
                 options = tilewright.CompileOptions(disable=names)
-                tilewright.compile(model, shapes=shapes, options=options, check=False).save(library)
+                tilewright.compile(
+                    model, shapes=shapes, options=options, check=False, db=False
+                ).save(library)
                 engines.append(Engine(variant, "tilewright", str(library)))
             latency.write_inputs(name, library, feed)
             runs = {str(n): turns.measure(engines, feed, n, seconds) for n in threads}

@@ -85,7 +85,7 @@ def measure(name: str, model: Path, threads: Sequence[int], seconds: float) -> d
         library, feed = Path(folder) / "model.so", Path(folder) / "feed.npz"
         start = time.perf_counter()
         try:
-            tilewright.compile(model, shapes=shapes, check=False).save(library)
+            tilewright.compile(model, shapes=shapes, check=False, db=False).save(library)
             compiled = time.perf_counter() - start
             write_inputs(name, library, feed)
             engines = [Engine(OURS, OURS, str(library))]

@@ -114,7 +114,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 def compile_alone(model: Path, shapes: dict[str, tuple[int, ...]], library: Path) -> dict[str, Any]:
     """Compile in a process of its own: seconds per stage, and peak memory in bytes."""
     flags = [f"--shape={name}={','.join(map(str, s))}" for name, s in shapes.items()]
-    command = [str(Path(sys.executable).with_name("tilewright")), "compile", str(model)]
+    command = [str(Path(sys.executable).with_name("tilewright")), "compile", "--no-db", str(model)]
     # What a compilation takes is what it takes without the one before.
     command.append("--no-cache")
     start = time.perf_counter()

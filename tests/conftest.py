@@ -72,11 +72,12 @@ def nothing_left(here: Path, tmp_path: Path):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The kernel cache of one run, which its worker processes share, and no other run sees."""
+    """Kernel cache and tuning records of one run: its processes share them, no other sees them."""
     if not hasattr(config, "workerinput"):
         folder = tempfile.TemporaryDirectory(prefix="tilewright-tests-")
         config.add_cleanup(folder.cleanup)
         os.environ["XDG_CACHE_HOME"] = folder.name
+        os.environ["XDG_DATA_HOME"] = folder.name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

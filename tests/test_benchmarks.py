@@ -7,7 +7,16 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import footprint, fusion_speed, kernels, latency, machine, operators, turns
+from benchmarks import (
+    footprint,
+    fusion_speed,
+    kernels,
+    latency,
+    machine,
+    operators,
+    tuning,
+    turns,
+)
 from tests import models
 from tests.compiling import compile_here, reference
 from tilewright.analysis import roofline
@@ -25,7 +34,7 @@ def tiny(here, tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(roofline, "fma_peak", lambda target, threads: MACHINE.peak)
     monkeypatch.setattr(roofline, "measure", lambda target, threads: MACHINE)
-    for module in (latency, fusion_speed, footprint):
+    for module in (latency, fusion_speed, footprint, tuning):
         monkeypatch.setitem(module.MODELS, "tiny", {})
     return ["--models", "tiny", "--zoo", str(tmp_path / "zoo"), "--threads", "1", "--seconds", "0"]
 
@@ -151,3 +160,12 @@ def test_an_engine_that_cannot_open_its_model_leaves_the_others(tiny, linear_lib
 
 def test_the_geometric_mean():
     assert turns.geometric_mean([1.0, 4.0]) == pytest.approx(2.0)
+
+
+def test_tuning(tiny, capsys):
+    assert tuning.main([*tiny, "--budget", "0.02"]) == 0
+    found = json.loads((machine.RESULTS / "tuning.json").read_text())
+    run = found["models"]["tiny"]["runs"]["1"]
+    assert list(run["engines"]) == ["tuned", "untuned", "onnxruntime"]
+    assert found["summary"]["onnxruntime"] == pytest.approx(run["ratios"]["onnxruntime"]["median"])
+    assert "ORT/tuned" in capsys.readouterr().out

@@ -250,16 +250,22 @@ def _documented_flags() -> set[tuple[str, str]]:
     return pairs
 
 
-def _commands() -> dict[str, click.Command]:
+def _commands() -> dict[str, list[click.Command]]:
+    """Each command, with those below it where it has some."""
     root = click.Context(cli)
-    return {"tilewright": cli, **{name: cli.get_command(root, name) for name in COMMANDS}}
+    found: dict[str, list[click.Command]] = {"tilewright": [cli]}
+    for name in COMMANDS:
+        command = cli.get_command(root, name)
+        found[name] = [command, *getattr(command, "commands", {}).values()]
+    return found
 
 
 def test_flag_table_is_that_of_the_commands() -> None:
     root = click.Context(cli, **cli.context_settings)
     taken = {
         (flag, name)
-        for name, command in _commands().items()
+        for name, commands in _commands().items()
+        for command in commands
         for parameter in command.get_params(click.Context(command, parent=root))
         if isinstance(parameter, click.Option)
         for flag in (*parameter.opts, *parameter.secondary_opts)

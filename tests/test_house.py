@@ -28,13 +28,14 @@ LAYERS = {
     "targets": 2,
     "compiler": 3,
     "verification": 4,
-    "autotune": 4,
     "quantization": 4,
     "analysis": 5,
-    "api": 6,
-    "fusions": 7,
-    "cli": 7,
-    "demo": 8,
+    "autotune": 6,
+    "api": 7,
+    "tuning": 8,
+    "fusions": 9,
+    "cli": 9,
+    "demo": 10,
 }
 # A module that is copied out of the package, and then uses it as any user does.
 COPIED_OUT = {"compiler/bundle_run.py"}

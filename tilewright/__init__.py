@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tilewright.options import CompileOptions
     from tilewright.passes.fusions import DEFAULT_FUSIONS
     from tilewright.targets import Target
+    from tilewright.tuning import tune
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,7 @@ __all__ = [
     "compile",
     "load",
     "profile",
+    "tune",
     "verify",
 ]
 
@@ -53,6 +55,7 @@ _HOME = {
     "compile": "tilewright.api",
     "load": "tilewright.api",
     "profile": "tilewright.api",
+    "tune": "tilewright.tuning",
     "verify": "tilewright.api",
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tilewright.autotune.records import confirmed_choices
 from tilewright.compiler import child
 from tilewright.compiler.artifact import Artifact, check_writable, library_of, read_bundle
 from tilewright.compiler.sections import read_manifest
@@ -36,6 +37,7 @@ def compile(
     fusions: Sequence[Fusion] | None = None,
     check: bool = True,
     cache: bool = True,
+    db: str | Path | bool = True,
     dump: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Artifact:
@@ -44,8 +46,9 @@ def compile(
     `model` is a path or an `onnx.ModelProto`; `target` a Target, a catalog row's name or
     "native"; `shapes` fixes inputs ({"x": (1, 3, 224, 224)}). `fusions` replaces the default
     list: `(*DEFAULT_FUSIONS, MINE)` (docs/adding-a-fusion.md). With `cache`, kernels compiled
-    before are taken from the user's cache folder (docs/cache.md). `dump` is a folder for the IR
-    after each stage. `progress` is called with {"event": "start" | "done", "step": ...}.
+    before are taken from the user's cache folder (docs/cache.md). `db` is a file with tuning
+    records (docs/tuning.md): True the user's own, False none. `dump` is a folder for the IR after
+    each stage. `progress` is called with {"event": "start" | "done", "step": ...}.
 
     Raises ModelError or UnsupportedModel for the file, OptionError and TargetError for the
     arguments, FusionError when a fusion of yours fails, CompileError when the compiler does, and
@@ -55,8 +58,9 @@ def compile(
     _check_names(options, fusions)
     row = resolve(target)
     folder = tempfile.TemporaryDirectory(prefix="tilewright-")
-    job = _job(model, Path(folder.name), row, shapes, options, fusions)
-    job |= {"dump": _dump_folder(dump), "cache": cache}
+    job = job_of(model, Path(folder.name), row, shapes, options, fusions)
+    choices = confirmed_choices(db, row, options.threads or host.default_threads())
+    job |= {"dump": _dump_folder(dump), "cache": cache, "choices": choices}
     built = child.call("tilewright.compiler.compile_job:compile_job", job, progress)
     artifact = Artifact(Path(built["library"]), built["manifest"], _folder=folder)
     missing = row.missing_on(host.detect().features)
@@ -67,7 +71,7 @@ def compile(
     else:
         golden = Path(folder.name) / "golden"
         golden.mkdir()
-        report = _verify_library(
+        report = verify_library(
             artifact.library, job["path"], seed=options.seed, golden=golden, progress=progress
         )
         if not report.passed:
@@ -135,7 +139,7 @@ def verify(
         check_runs_here(target, "a check runs the code")
         built = compile(subject, target, shapes, options, check=False, progress=progress)
         library, model = built.library, subject
-    return _verify_library(
+    return verify_library(
         library, model, options.seed, inputs=inputs, threads=threads, progress=progress
     )
 
@@ -157,7 +161,7 @@ def analyze(
     options = options or CompileOptions()
     _check_names(options, fusions)
     with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
-        job = _job(model, Path(folder), resolve(target), shapes, options, fusions)
+        job = job_of(model, Path(folder), resolve(target), shapes, options, fusions)
         name = "tilewright.analysis.analyze_job:analyze_job"
         return child.call(name, job, progress, doing="analyzing")
 
@@ -282,7 +286,7 @@ def is_artifact(path: Path) -> bool:
         return file.read(4) == b"\x7fELF"
 
 
-def _verify_library(
+def verify_library(
     library: Path,
     model: str | Path,
     seed: int,
@@ -311,7 +315,7 @@ def _verify_library(
     return VerifyReport.from_dict(found)
 
 
-def _job(
+def job_of(
     model: str | Path | onnx.ModelProto,
     folder: Path,
     target: Target,

@@ -18,6 +18,8 @@ COMMANDS = {
     "verify": "Compare a model, artifact or bundle with its reference.",
     "bench": "Measure latency beside ONNX Runtime's, in one run.",
     "profile": "Show where the time of a run goes, kernel by kernel.",
+    "tune": "Search for the fastest kernels by measuring them; keep what wins.",
+    "db": "Look at tuning records, and keep them in order.",
     "inspect": "Show what is in a model or an artifact.",
     "targets": "List what can be compiled for, and what this machine is.",
     "doctor": "Check the installation; say how to mend what is missing.",

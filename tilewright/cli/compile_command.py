@@ -36,6 +36,7 @@ from tilewright.options import CompileOptions
 )
 @click.option("--no-verify", is_flag=True, help="Skip the check against ONNX Runtime.")
 @click.option("--no-cache", is_flag=True, help="Compile every kernel anew.")
+@flags.records
 @flags.compiling
 @flags.threads
 @flags.everywhere
@@ -46,6 +47,7 @@ def command(
     dump: Path | None,
     no_verify: bool,
     no_cache: bool,
+    db: Path | bool,
     target: str,
     shapes: dict,
     options: CompileOptions,
@@ -78,6 +80,7 @@ def command(
             options,
             check=not no_verify,
             cache=not no_cache,
+            db=db,
             dump=dump,
             progress=progress,
         )
@@ -88,6 +91,18 @@ def command(
             save(path)
             size = bytes_text(artifact.library.stat().st_size)
             click.echo(f"{path}  {size}  {artifact.manifest['target']['title']}")
+    if said := _tuned_text(artifact.manifest["tuning"], model):
+        console.say(said, level)
     if artifact.unchecked:
         console.say(f"not checked: {artifact.unchecked}", level)
     return 0
+
+
+def _tuned_text(tuning: dict[str, Any], model: Path) -> str:
+    """How many groups have a record; nothing where none has."""
+    lines = [f"the record of {name} does not fit: {why}" for name, why in tuning["unfit"].items()]
+    tuned, groups = len(tuning["tuned"]), tuning["groups"]
+    if tuned:
+        others = f"; `tilewright tune {model}` tunes the others" if tuned < groups else ""
+        lines.append(f"{tuned} of {groups} groups tuned{others}")
+    return "\n".join(lines)

@@ -204,3 +204,25 @@ def reporting(command: Command) -> Command:
         return command(*args, json_to=json_to, html_to=html_to, **kwargs)
 
     return wrapped
+
+
+def database(command: Command) -> Command:
+    """--db FILE, handed on as `db`."""
+    return _flag(
+        "--db",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Tuning records; default: a file of your own.",
+    )(command)
+
+
+def records(command: Command) -> Command:
+    """--db and --no-db of what compiles, handed on as `db`: a path, True or False."""
+
+    @database
+    @_flag("--no-db", is_flag=True, help="Compile without tuning records.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, db: Path | None, no_db: bool, **kwargs: Any) -> Any:
+        return command(*args, db=False if no_db else db or True, **kwargs)
+
+    return wrapped

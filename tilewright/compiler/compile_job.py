@@ -14,12 +14,16 @@ from tilewright.options import CompileOptions
 from tilewright.passes.fusion import Fusion
 from tilewright.passes.fusions import DEFAULT_FUSIONS
 from tilewright.targets import Target
+from tilewright.targets.rules.catalogue import Choice
 
 
 def compile_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Run the pipeline for `job`; the library lies in `job["folder"]` afterwards."""
     work = work_of(job)
     work.cache = KernelCache(default_folder()) if job["cache"] else None
+    work.choices = {
+        key: Choice(found["rule"], found["knobs"]) for key, found in job["choices"].items()
+    }
     dump = Path(job["dump"]) if job["dump"] else None
     pipeline.run(
         work,

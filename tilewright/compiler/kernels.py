@@ -62,8 +62,12 @@ def compile_kernels(
     target: tvm.target.Target,
     folder: Path,
     cache: KernelCache | None,
+    processes: int | None = None,
 ) -> Objects:
-    """Objects in `folder` for `kernels`; what `cache` has not is compiled, and kept there."""
+    """Objects in `folder` for `kernels`; what `cache` has not is compiled, and kept there.
+
+    `processes` at most do so, by default as many as may run; with one it is this one.
+    """
     keys = {name: kernel_key(function, target) for name, function in kernels.items()}
     files = {key: folder / f"{key}.o" for key in keys.values()}
     known = {key: content for key in files if (content := cache and cache.read(key))}
@@ -71,7 +75,7 @@ def compile_kernels(
         files[key].write_bytes(content)
     missing = {key: name for name, key in keys.items() if key not in known}
     if missing:
-        _Processes(kernels, missing, target, folder, cache).run()
+        _Processes(kernels, missing, target, folder, cache).run(processes)
         if cache:
             cache.trim()
     symbols = {f"{_PREFIX}{name}": _PREFIX + _symbol(key) for name, key in keys.items()}
@@ -135,9 +139,12 @@ class _Processes:
         self._kernels, self._missing = kernels, missing
         self._target, self._folder, self._cache = target, folder, cache
 
-    def run(self) -> None:
+    def run(self, processes: int | None) -> None:
         """Compile the missing kernels; RuntimeError names the one that fails."""
-        count = min(len(self._missing), host.default_threads(), _MOST_PROCESSES)
+        if processes == 1:
+            self._work()
+            return
+        count = min(len(self._missing), processes or host.default_threads(), _MOST_PROCESSES)
         ends = [os.waitpid(child, 0) for child in [self._start() for _ in range(count)]]
         for child, status in ends:
             if code := os.waitstatus_to_exitcode(status):

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import tvm
@@ -24,7 +26,8 @@ from tilewright.passes.fusion import Group
 from tilewright.passes.relax_constants import array_of, constant, is_constant
 from tilewright.passes.shapes import shape_of
 from tilewright.targets import Target
-from tilewright.targets.rules.catalogue import lower
+from tilewright.targets.rules.catalogue import Choice, lower
+from tilewright.targets.rules.knobs import KnobError
 from tilewright.targets.rules.rule import Argument, Given, GroupCall, Lowered, Rule
 
 # TVM's own fusion leaves a kernel with this pattern alone, and the fallback schedule one that
@@ -35,25 +38,52 @@ SCHEDULED = "tilewright.scheduled"
 GROUP, RULE = "tilewright.group", "tilewright.rule"
 
 
-def lower_groups(
-    mod: tvm.IRModule, groups: list[Group], target: Target, exact: bool
-) -> tuple[tvm.IRModule, Counter[str], dict[str, dict[str, str]]]:
-    """`mod` with kernels for groups; how many groups each rule took; refusals by group.
+@dataclass
+class Report:
+    """What came of the groups: how many each rule took, and by group's name why none did.
 
-    `exact`: only with algorithms that err as little as a plain sum does.
+    `lowered` are the groups that a rule took, `tuned` those of them whose knobs came from a record,
+    `unfit` those whose record does not fit what the rules ask for now, with the reason.
     """
-    lowering = _Lowering(mod, groups, target, exact)
+
+    counts: Counter[str] = field(default_factory=Counter)
+    refusals: dict[str, dict[str, str]] = field(default_factory=dict)
+    lowered: set[str] = field(default_factory=set)
+    tuned: set[str] = field(default_factory=set)
+    unfit: dict[str, str] = field(default_factory=dict)
+
+
+def lower_groups(
+    mod: tvm.IRModule,
+    groups: list[Group],
+    target: Target,
+    exact: bool,
+    choices: Mapping[str, Choice] = MappingProxyType({}),
+) -> tuple[tvm.IRModule, Report]:
+    """`mod` with kernels for groups.
+
+    `exact`: only with algorithms that err as little as a plain sum does. `choices` are rules and
+    knobs by the key of a spec; a group without one gets the defaults.
+    """
+    lowering = _Lowering(mod, groups, target, exact, choices)
     done = relax.transform.DeadCodeElimination()(lowering.run())
-    return relax.transform.CanonicalizeBindings()(done), lowering.counts, lowering.refusals
+    return relax.transform.CanonicalizeBindings()(done), lowering.report
 
 
 class _Lowering:
-    def __init__(self, mod: tvm.IRModule, groups: list[Group], target: Target, exact: bool) -> None:
+    def __init__(
+        self,
+        mod: tvm.IRModule,
+        groups: list[Group],
+        target: Target,
+        exact: bool,
+        choices: Mapping[str, Choice],
+    ) -> None:
         self._main = mod["main"]
         self._groups: Mapping[str, list[Group]] = {}
         for group in groups:
             self._groups.setdefault(group.kernel, []).append(group)
-        self._target, self._exact = target, exact
+        self._target, self._exact, self._choices = target, exact, choices
         # Groups come in one by one: a kernel takes the name of the group that it replaces.
         ours = {"main", *self._groups}
         rest = {v: f for v, f in mod.functions_items() if v.name_hint not in ours}
@@ -63,8 +93,7 @@ class _Lowering:
         self._last: dict[relax.Var, relax.Expr] = {}
         self._kernels: dict[str, list[tuple[tvm.tirx.PrimFunc, relax.GlobalVar]]] = {}
         self._kept: dict[str, relax.GlobalVar] = {}
-        self.counts: Counter[str] = Counter()
-        self.refusals: dict[str, dict[str, str]] = {}
+        self.report = Report()
 
     def run(self) -> tvm.IRModule:
         main, bb = self._main, self._builder
@@ -183,27 +212,39 @@ class _Lowering:
         described = GroupCall(
             name,
             group.spec,
-            tuple(map(_argument, call.args)),
+            tuple(map(argument_of, call.args)),
             group.roles,
-            _argument(var),
+            argument_of(var),
             self._exact,
         )
-        found = lower(described, self._target)
+        found = self._lowered(described)
         if isinstance(found, dict):
-            if name not in self.refusals:
-                self.refusals[name] = found
+            if name not in self.report.refusals:
+                self.report.refusals[name] = found
                 self._kept[name] = self._builder.add_func(self._mod[name], name)
             self._new[var] = self._builder.emit(
                 relax.Call(self._kept[name], [self._renewed(arg) for arg in call.args]), var.name
             )
             return None
         rule, lowered = found
-        self.counts[rule.name] += 1
+        self.report.counts[rule.name] += 1
+        self.report.lowered.add(name)
         result = self._launch(rule, lowered, call, group)
         if lowered.channels_last:
             return result
         self._new[var] = result
         return None
+
+    def _lowered(self, call: GroupCall) -> tuple[Rule, Lowered] | dict[str, str]:
+        choice = self._choices.get(call.spec.key()) if self._choices else None
+        if choice is not None:
+            try:
+                found = lower(call, self._target, choice)
+                self.report.tuned.add(call.name)
+                return found
+            except KnobError as error:
+                self.report.unfit[call.name] = str(error)
+        return lower(call, self._target)
 
     def _launch(self, rule: Rule, lowered: Lowered, call: relax.Call, group: Group) -> relax.Expr:
         bb = self._builder
@@ -267,7 +308,8 @@ class _Renamed(PyExprMutator):
         return self._names.get(op, op)
 
 
-def _argument(expr: relax.Expr) -> Argument:
+def argument_of(expr: relax.Expr) -> Argument:
+    """What a rule is told of a value: its type, and its numbers where it is a constant."""
     if not isinstance(expr.ty, relax.TensorType):
         return Argument((), "")  # The sizes that no tensor of the group tells.
     array = array_of(expr) if is_constant(expr) else None

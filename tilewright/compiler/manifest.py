@@ -6,6 +6,7 @@ The keys are documented in docs/artifact.md.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +89,7 @@ def build_manifest(work: Work) -> dict[str, Any]:
         "shapes": {name: list(shape) for name, shape in work.shapes.items()},
         "weights": {"bytes": work.weights.size_bytes, "tensors": work.weights.rows()},
         "kernels": kernel_calls(work),
+        "tuning": asdict(work.tuning),
     }
 
 

@@ -42,7 +42,20 @@ from tilewright.passes.legalize import legalize
 from tilewright.passes.merge_projections import merge_projections
 from tilewright.passes.simplify import simplify
 from tilewright.targets import Target
+from tilewright.targets.rules.catalogue import Choice
 from tilewright.targets.rules.fallback import schedule_all
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How many distinct groups have kernels of a rule, and which have them by a tuning record.
+
+    `unfit` are those whose record is not one for the rules of today, with the reason.
+    """
+
+    groups: int
+    tuned: tuple[str, ...]
+    unfit: Mapping[str, str]
 
 
 @dataclass
@@ -56,6 +69,8 @@ class Work:
     folder: Path
     fusion_list: tuple[Fusion, ...] = DEFAULT_FUSIONS
     cache: KernelCache | None = None
+    # Rules and knobs from tuning, by the key of a spec.
+    choices: Mapping[str, Choice] = field(default_factory=dict)
     model: OnnxModel | None = None
     bounds: dict[str, tuple[int, int]] = field(default_factory=dict)
     nodes: int = 0
@@ -65,6 +80,7 @@ class Work:
     origins: dict[str, tuple[str, ...]] = field(default_factory=dict)
     fusions: FusionReport = field(default_factory=FusionReport)
     refusals: dict[str, dict[str, str]] = field(default_factory=dict)
+    tuning: Tuning = field(default_factory=lambda: Tuning(0, (), {}))
     weights: WeightTable | None = None
     kernels: list[str] = field(default_factory=list)
     executable: Any = None
@@ -171,14 +187,15 @@ def _lowering(*passes: tvm.transform.Pass) -> Callable[[Work], str]:
 def _lower(work: Work) -> str:
     before = work.mod["main"].body.body
     exact = work.options.opt_level < SPENDS_ERROR_BUDGET
-    work.mod, counts, work.refusals = lower_groups(
-        work.mod, work.fusions.groups, work.target, exact
-    )
+    work.mod, report = lower_groups(work.mod, work.fusions.groups, work.target, exact, work.choices)
+    work.refusals = report.refusals
+    work.tuning = Tuning(len(report.lowered), tuple(sorted(report.tuned)), report.unfit)
     after = work.mod["main"].body.body
     if isinstance(before, relax.Var) and before.name in work.origins:
         # The result has been bound anew.
         work.origins[after.name] = work.origins[before.name]
-    return ", ".join(f"{count} {rule}" for rule, count in counts.items()) or "nothing"
+    done = ", ".join(f"{count} {rule}" for rule, count in report.counts.items()) or "nothing"
+    return f"{done}; {len(report.tuned)} groups tuned" if work.choices else done
 
 
 def _schedule(work: Work) -> str:

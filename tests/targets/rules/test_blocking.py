@@ -14,7 +14,7 @@ SIZES = st.integers(1, 5000)
 
 @given(m=SIZES, n=SIZES, k=SIZES, target=st.sampled_from(CATALOG))
 def test_knobs_are_in_range(m, n, k, target):
-    knobs = default_blocking(m, n, k, target)
+    knobs = default_blocking("k", m, n, k, target)
     panels = -(-n // (knobs.vectors * lanes_of(target)))
     assert 1 <= knobs.panels <= panels
     assert 1 <= knobs.tiles <= -(-m // knobs.rows)
@@ -26,7 +26,7 @@ def test_knobs_are_in_range(m, n, k, target):
 
 @pytest.mark.parametrize(("m", "n", "k"), [(3136, 64, 256), (128, 3072, 768), (49, 512, 2048)])
 def test_enough_pieces_and_a_block_in_cache(m, n, k):
-    knobs = default_blocking(m, n, k, AVX2)
+    knobs = default_blocking("k", m, n, k, AVX2)
     blocks = -(-m // (knobs.rows * knobs.tiles))
     stretches = -(-n // (knobs.vectors * lanes_of(AVX2) * knobs.panels))
     assert blocks * stretches >= shares(AVX2) // 2
@@ -34,15 +34,14 @@ def test_enough_pieces_and_a_block_in_cache(m, n, k):
 
 
 def test_few_rows_take_more_columns():
-    assert (
-        default_blocking(1, 1000, 512, AVX2).vectors > default_blocking(64, 1000, 512, AVX2).vectors
-    )
+    few, many = (default_blocking("k", rows, 1000, 512, AVX2).vectors for rows in (1, 64))
+    assert few > many
 
 
 @pytest.mark.parametrize(("m", "n", "k"), [(128, 768, 3072), (49, 512, 4608), (197, 2304, 768)])
 def test_long_sums_are_cut_until_a_panel_stays_in_l1_and_a_block_in_l2(m, n, k):
-    assert default_blocking(m, n, k, AVX2).parts == 1
-    knobs = default_blocking(m, n, k, AVX2, runs=1)
+    assert default_blocking("k", m, n, k, AVX2).parts == 1
+    knobs = default_blocking("k", m, n, k, AVX2, runs=1)
     part, wide = -(-k // knobs.parts), knobs.vectors * lanes_of(AVX2)
     assert 4 * part * wide <= 0.8 * AVX2.l1d_bytes
     rows = knobs.rows * knobs.tiles
@@ -51,15 +50,15 @@ def test_long_sums_are_cut_until_a_panel_stays_in_l1_and_a_block_in_l2(m, n, k):
 
 @pytest.mark.parametrize(("m", "n", "k"), [(3136, 256, 64), (784, 128, 512), (1, 1000, 4096)])
 def test_sums_are_whole_where_a_panel_fits_l1_or_is_read_once(m, n, k):
-    assert default_blocking(m, n, k, AVX2, runs=1).parts == 1
+    assert default_blocking("k", m, n, k, AVX2, runs=1).parts == 1
 
 
 @given(runs=st.integers(2, 9), length=st.integers(1, 2000))
 def test_parts_of_several_runs_are_equal(runs, length):
-    parts = default_blocking(100, 64, runs * length, AVX2, runs=runs).parts
+    parts = default_blocking("k", 100, 64, runs * length, AVX2, runs=runs).parts
     assert parts == 1 or (parts % runs == 0 and length % (parts // runs) == 0)
 
 
 @pytest.mark.parametrize(("n", "vectors"), [(24, 3), (40, 3), (32, 2), (8, 1)])
 def test_no_vector_is_left_alone(n, vectors):
-    assert default_blocking(784, n, 96, AVX2).vectors == vectors
+    assert default_blocking("k", 784, n, 96, AVX2).vectors == vectors

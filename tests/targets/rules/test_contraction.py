@@ -12,7 +12,7 @@ from tilewright.targets.rules.blocking import default_blocking
 @pytest.mark.parametrize(("n", "k"), [(160, 4100), (193, 2999)])
 def test_sums_in_parts(n, k):
     """Rows, columns and k that no knob divides."""
-    assert default_blocking(100, n, k, AVX2, runs=1).parts > 1
+    assert default_blocking("k", 100, n, k, AVX2, runs=1).parts > 1
     x, w, bias = floats(1, (100, k), (k, n), (n,))
     spec = GemmSpec("float32", x.shape, w.shape, True, epilogue=(Step("bias"), Step("relu")))
     _, y = run(spec, (100, n), x=x, w=w, bias=bias)

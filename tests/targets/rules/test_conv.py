@@ -42,7 +42,7 @@ def test_many_tiles(size, checked):
 def test_windows_are_summed_in_parts(x, kernel, dilation, parts):
     """Rows of a window, parts of such rows, and taps that are apart."""
     spec = ConvSpec("float32", x, (32, x[1], *kernel), (1, 1), (1,) * 4, (dilation,) * 2)
-    assert blocking_of(Geometry(spec), AVX2).parts == parts
+    assert blocking_of("k", Geometry(spec), AVX2).parts == parts
     check(spec, 0, STEPS)
     check_open(spec, 0, STEPS)
 

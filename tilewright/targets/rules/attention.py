@@ -23,6 +23,7 @@ from tilewright.ops import AttentionSpec
 from tilewright.targets.rules.attention_nest import Blocking, Nest, views_of
 from tilewright.targets.rules.attention_scores import Scores
 from tilewright.targets.rules.blocking import shares
+from tilewright.targets.rules.knobs import pick, scaled
 from tilewright.targets.rules.register_tile import lanes_of
 from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Rule
 from tilewright.targets.rules.tir import Flat, Kernel
@@ -31,16 +32,22 @@ from tilewright.targets.target import Target
 FLOAT_BYTES = 4
 
 
-def default_blocking(spec: AttentionSpec, target: Target) -> Blocking:
+def default_blocking(kernel: str, spec: AttentionSpec, target: Target) -> Blocking:
     """Knobs from L1 and the shape: a block of scores takes half of L1."""
     lanes = lanes_of(target)
-    vectors = min(2, -(-spec.queries // lanes))
+    most_vectors = -(-spec.queries // lanes)
+    vectors = pick(kernel, "vectors", range(1, min(4, most_vectors) + 1), min(2, most_vectors))
     most = target.l1d_bytes // 2 // (FLOAT_BYTES * vectors * lanes)
     blocks = -(-spec.keys // most)
     panels = -(-spec.queries // (vectors * lanes))
     # Keys and values are fetched again for every piece: as few as keep all threads busy.
     wanted = -(-shares(target) // (spec.batch * spec.heads))
-    return Blocking(vectors, -(-panels // min(panels, wanted)), -(-spec.keys // blocks))
+    width, keys = -(-panels // min(panels, wanted)), -(-spec.keys // blocks)
+    return Blocking(
+        vectors,
+        pick(kernel, "panels", scaled(width, panels), width),
+        pick(kernel, "keys", scaled(keys, spec.keys), keys),
+    )
 
 
 def _refuses(call: GroupCall, target: Target) -> str | None:
@@ -82,7 +89,7 @@ def _lower(call: GroupCall, target: Target) -> Lowered:
             inputs.append(Given(role))
     scores = Scores(call, kernel, lanes_of(target))
     y = kernel.param(call.result.shape, "float32", "y")
-    nest = Nest(spec, default_blocking(spec, target), target, scores)
+    nest = Nest(spec, default_blocking(call.name, spec, target), target, scores)
     q, k, v = (flats[call.roles[role]] for role in ("q", "k", "v"))
     made = kernel.finish(nest.body(q, k, v, y))
     final = Launch(made, (*inputs, *scores.inputs), call.result.shape, "float32")

@@ -7,8 +7,9 @@ de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication", section 4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from tilewright.targets.rules.knobs import note, pick, scaled
 from tilewright.targets.rules.register_tile import lanes_of, most_rows
 from tilewright.targets.rules.tir import Index
 from tilewright.targets.target import Target
@@ -25,6 +26,9 @@ PANEL_SHARE = 3 / 4
 # where they cost nothing, as stretches of panels do.
 STRETCHES = 4
 FLOAT_BYTES = 4
+# Tiles that are tried beside the default: vectors and rows.
+MOST_VECTORS = 4
+MOST_TRIED = 12
 
 
 @dataclass(frozen=True)
@@ -46,23 +50,21 @@ def shares(target: Target) -> int:
     return 4 * target.cores
 
 
-def default_blocking(m: Index, n: int, k: Index, target: Target, runs: int = 0) -> Blocking:
-    """Knobs from the register file, the caches and the shape.
+def default_blocking(
+    kernel: str, m: Index, n: int, k: Index, target: Target, runs: int = 0
+) -> Blocking:
+    """Knobs of `kernel` from the register file, the caches and the shape.
 
     With `runs`, how many runs the reduction has, k may be summed in parts.
     """
     lanes = lanes_of(target)
     rows = m if isinstance(m, int) else OPEN_ROWS
-    count = -(-n // lanes)
-    # An odd number of vectors in pairs leaves one alone: too few sums to keep the multipliers busy.
-    vectors = 3 if count % 2 and count > 1 and rows > most_rows(target, 2) else 2
-    # Few rows leave registers free: more columns keep the multipliers busy.
-    while rows * 2 * vectors < target.vector_registers and n >= 2 * vectors * lanes:
-        vectors *= 2
-    vectors = min(vectors, count)
+    vectors, most = _tile(kernel, rows, n, target)
     depth = k if isinstance(k, int) else target.l1d_bytes // (FLOAT_BYTES * lanes)
-    parts = _parts(rows, depth, runs, vectors * lanes, target) if runs else 1
-    most = most_rows(target, vectors)
+    parts = 1
+    if runs:
+        parts = _parts(rows, depth, runs, vectors * lanes, target)
+        parts = pick(kernel, "parts", _cuts(depth, runs, parts), parts)
     # Half of L2 is for a block; sums that wait take half of that.
     room = target.l2_bytes // (2 if parts == 1 else 4)
     in_cache = max(1, room // (FLOAT_BYTES * -(-depth // parts) * most))
@@ -75,11 +77,40 @@ def default_blocking(m: Index, n: int, k: Index, target: Target, runs: int = 0) 
     fewest = -(-FEWEST_ROWS // most)
     while blocks * stretches < wanted and tiles >= 2 * blocks * fewest:
         blocks *= 2
-    height = -(-tiles // blocks)
+    height = pick(kernel, "tiles", scaled(-(-tiles // blocks), tiles), -(-tiles // blocks))
     if parts > 1:
         sums = FLOAT_BYTES * height * most * vectors * lanes
         stretches = max(stretches, -(-panels // max(1, room // sums)))
-    return Blocking(most, vectors, height, -(-panels // stretches), parts)
+    width = -(-panels // stretches)
+    width = pick(kernel, "panels", scaled(width, panels), width)
+    return _noted(kernel, rows, n, depth, Blocking(most, vectors, height, width, parts))
+
+
+def _tile(kernel: str, rows: int, n: int, target: Target) -> tuple[int, int]:
+    """Vectors and rows of the register tile."""
+    lanes = lanes_of(target)
+    count = -(-n // lanes)
+    # An odd number of vectors in pairs leaves one alone: too few sums to keep the multipliers busy.
+    vectors = 3 if count % 2 and count > 1 and rows > most_rows(target, 2) else 2
+    # Few rows leave registers free: more columns keep the multipliers busy.
+    while rows * 2 * vectors < target.vector_registers and n >= 2 * vectors * lanes:
+        vectors *= 2
+    vectors = min(vectors, count)
+    vectors = pick(kernel, "vectors", range(1, min(count, MOST_VECTORS) + 1), vectors)
+    most = most_rows(target, vectors)
+    fit = max(1, (target.vector_registers - vectors - 1) // vectors)
+    return vectors, pick(kernel, "rows", range(-(-most // 2), min(fit, MOST_TRIED) + 1), most)
+
+
+def _cuts(depth: int, runs: int, default: int) -> list[int]:
+    """In how many parts k may be summed, near what is the default."""
+    if runs == 1:
+        return [
+            -(-depth // -(-depth // n)) for n in scaled(default, max(1, depth // SHORTEST_PART))
+        ]
+    length = depth // runs
+    near = [n for n in range(1, length // SHORTEST_PART + 1) if length % n == 0]
+    return [1, *(runs * n for n in near if runs * n <= 4 * default)]
 
 
 def _parts(rows: int, depth: int, runs: int, wide: int, target: Target) -> int:
@@ -96,8 +127,13 @@ def _parts(rows: int, depth: int, runs: int, wide: int, target: Target) -> int:
     return runs * next((n for n in found if length <= n * most), 0) or 1
 
 
-def undivided(m: int, n: int, k: int, target: Target) -> Blocking:
+def undivided(kernel: str, m: int, n: int, k: int, target: Target) -> Blocking:
     """Knobs of a product that is one piece."""
-    shape = default_blocking(m, n, k, target)
-    panels = -(-n // (shape.vectors * lanes_of(target)))
-    return Blocking(shape.rows, shape.vectors, -(-m // shape.rows), panels)
+    vectors, rows = _tile(kernel, m, n, target)
+    panels = -(-n // (vectors * lanes_of(target)))
+    return _noted(kernel, m, n, k, Blocking(rows, vectors, -(-m // rows), panels))
+
+
+def _noted(kernel: str, m: int, n: int, k: int, blocking: Blocking) -> Blocking:
+    note(kernel, m=m, n=n, k=k, **asdict(blocking))
+    return blocking

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from tilewright.targets.rules import (
     attention,
     composite,
@@ -13,6 +16,7 @@ from tilewright.targets.rules import (
     squeeze_excitation,
     winograd,
 )
+from tilewright.targets.rules.knobs import Choices, KnobError, choosing
 from tilewright.targets.rules.rule import GroupCall, Lowered, Rule
 from tilewright.targets.target import Target
 
@@ -31,14 +35,50 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def lower(call: GroupCall, target: Target) -> tuple[Rule, Lowered] | dict[str, str]:
-    """The first rule that takes `call` and its kernels; else why each refused, by name."""
+@dataclass(frozen=True)
+class Choice:
+    """A rule, and the knobs of it that are not to have their default."""
+
+    rule: str
+    knobs: Mapping[str, int]
+
+
+def lower(
+    call: GroupCall, target: Target, choice: Choice | None = None
+) -> tuple[Rule, Lowered] | dict[str, str]:
+    """The first rule that takes `call` and its kernels; else why each refused, by name.
+
+    With `choice`, that rule with those knobs. Raises KnobError where they do not fit.
+    """
+    if choice is not None:
+        return lower_by(choice.rule, call, target, Choices(call.name, choice.knobs))
     refusals: dict[str, str] = {}
     for rule in RULES:
         if not isinstance(call.spec, rule.spec):
             continue
-        reason = rule.refuses(call, target)
+        reason = rule.refuses(call, target) or rule.slower(call, target)
         if reason is None:
             return rule, rule.lower(call, target)
         refusals[rule.name] = reason
     return refusals
+
+
+def lower_by(name: str, call: GroupCall, target: Target, choices: Choices) -> tuple[Rule, Lowered]:
+    """The rule called `name` and its kernels, with the knobs that `choices` gives.
+
+    Raises KnobError where the rule does not take the group, or the knobs are not those it has.
+    """
+    rule = next((rule for rule in able(call, target) if rule.name == name), None)
+    if rule is None:
+        raise KnobError(f"rule {name} does not take it")
+    with choosing(choices):
+        lowered = rule.lower(call, target)
+    if unknown := sorted({*choices.values} - {*choices.asked}):
+        raise KnobError(f"rule {name} has no knob {', '.join(unknown)}")
+    return rule, lowered
+
+
+def able(call: GroupCall, target: Target) -> list[Rule]:
+    """The rules that have kernels for `call`, fast or not."""
+    kinds = (rule for rule in RULES if isinstance(call.spec, rule.spec))
+    return [rule for rule in kinds if rule.refuses(call, target) is None]

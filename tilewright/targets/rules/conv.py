@@ -71,10 +71,11 @@ def padded(name: str, x: Given | int, g: Geometry, target: Target) -> Launch:
     return Launch(kernel.finish(body), (x,), (g.batch, *g.padded, g.channels), "float32")
 
 
-def blocking_of(g: Geometry, target: Target) -> Blocking:
+def blocking_of(name: str, g: Geometry, target: Target) -> Blocking:
     """The knobs of a convolution as a product over its windows."""
     depth = g.kernel[0] * g.kernel[1] * g.channels
-    return default_blocking(g.positions, g.out_channels, depth, target, runs=_windows(g).runs)
+    runs = _windows(g).runs
+    return default_blocking(name, g.positions, g.out_channels, depth, target, runs)
 
 
 def _windows(g: Geometry) -> Reduction:
@@ -97,15 +98,16 @@ def product(
     steps: tuple[Step, ...],
     arrays: tuple[np.ndarray | Given | int, ...],
     target: Target,
-    scaled: Callable[[np.ndarray], int] | None = None,
+    scaled: Callable[[np.ndarray, int], int] | None = None,
 ) -> Launch:
     """The convolution of an x that needs no padding, as a product over its windows.
 
-    `scaled` gives the number of the result that holds the packed weights times something.
+    `scaled` gives the number of the result that holds the packed weights times something; panels
+    are as wide as its second argument says.
     """
     (kh, kw), c, n, m = g.kernel, g.channels, g.out_channels, g.positions
     lanes = lanes_of(target)
-    blocking = blocking_of(g, target)
+    blocking = blocking_of(name, g, target)
     columns = w.reshape(n, c, kh, kw).transpose(2, 3, 1, 0).reshape(kh * kw * c, n)
     packed = pack_columns(columns, blocking.vectors * lanes, lanes)
     kernel = Kernel(name)
@@ -131,7 +133,7 @@ def product(
         neighbours=g.windows,
     )
     nest = contraction(product, blocking, store, target)
-    source = packed if scaled is None else scaled(packed)
+    source = packed if scaled is None else scaled(packed, blocking.vectors * lanes)
     return Launch(kernel.finish(nest), (x, source, *inputs), g.y_last, "float32")
 
 

@@ -47,7 +47,7 @@ def product(
     (kh, kw), (dh, dw), wide = g.kernel, g.dilation, g.padded[1]
     c, n = g.group_channels, g.out_channels // g.groups
     rows, depth, lanes = block_rows(g, target), kh * kw * c, lanes_of(target)
-    blocking = undivided(rows, n, depth, target)
+    blocking = undivided(name, rows, n, depth, target)
     columns = w.reshape(g.groups, n, c, kh, kw).transpose(0, 3, 4, 2, 1)
     columns = columns.reshape(g.groups, depth, n)
     packed = np.stack([pack_columns(b, blocking.vectors * lanes, lanes) for b in columns])

@@ -118,7 +118,7 @@ def product(
     for tall, wide in itertools.product(*axes.phases):
         m = axes.x.images * tall.count * wide.count
         depth = len(tall.taps) * len(wide.taps) * c
-        blocking = default_blocking(m, n, max(1, depth), target)
+        blocking = default_blocking(f"{name}_phase{len(nests)}", m, n, max(1, depth), target)
         # [groups, kh, kw, c, n] of the phase's taps, in the order of their offsets.
         taps = w.transpose(0, 3, 4, 1, 2)[:, list(tall.taps)][:, :, list(wide.taps)]
         columns = taps.reshape(spec.groups, depth, n)

@@ -44,7 +44,7 @@ def linear(
     m: Index = 1
     for size in x_shape[:-1]:
         m = m * kernel.size(size)
-    blocking = default_blocking(m, n, depth, target, runs=1)
+    blocking = default_blocking(name, m, n, depth, target, runs=1)
     packed = pack_columns(w, blocking.vectors * lanes, lanes)
     weights = kernel.param(packed.shape, "float32", "w")
     shape = out_shape or (*x_shape[:-1], n)

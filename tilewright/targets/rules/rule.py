@@ -22,6 +22,11 @@ class Argument:
     dtype: str
     array: np.ndarray | None = None
 
+    @property
+    def known(self) -> bool:
+        """Whether its values are known at compile time."""
+        return self.array is not None
+
 
 @dataclass(frozen=True)
 class GroupCall:
@@ -79,14 +84,16 @@ class Lowered:
 class Rule:
     """One kind of loop nest.
 
-    `refuses` says why it has no kernel for a group, None where it has. `lower` gives the
-    kernels, with the knobs that it derives from the target.
+    `refuses` says why it has no kernel for a group, None where it has, and `slower` why a later
+    rule is likely to take less time. `lower` gives the kernels; what it may choose it asks
+    `knobs.pick` for.
     """
 
     name: str
     spec: type[Spec]
     refuses: Callable[[GroupCall, Target], str | None]
     lower: Callable[[GroupCall, Target], Lowered]
+    slower: Callable[[GroupCall, Target], str | None] = lambda call, target: None
 
 
 @dataclass

@@ -142,8 +142,9 @@ class _Block:
             self.add(*conv.convolution(self.names, spec, scaled, w, arrays, target, first))
             return
 
-        def weights(packed: np.ndarray) -> int:
-            return self.add(_scaled_rows(self.names.next("weights"), packed, gate, g, target))
+        def weights(packed: np.ndarray, wide: int) -> int:
+            name = self.names.next("weights")
+            return self.add(_scaled_rows(name, packed, wide, gate, g, target))
 
         steps, pools = conv.split(spec.epilogue)
         name = self.names.next("projection")
@@ -180,11 +181,12 @@ def _scaled(name: str, x: Given | int, gate: int, shape: Shape, target: Target) 
     return Launch(kernel.finish(body), (x, gate), last(shape), "float32")
 
 
-def _scaled_rows(name: str, packed: np.ndarray, gate: int, g: Geometry, target: Target) -> Launch:
-    """Packed weights [panel][k][columns] of a pointwise convolution, row k times gate k."""
+def _scaled_rows(
+    name: str, packed: np.ndarray, wide: int, gate: int, g: Geometry, target: Target
+) -> Launch:
+    """Packed weights of a pointwise convolution, [panel][k][`wide` columns]: row k times gate k."""
     kernel = Kernel(name)
     lanes, depth = lanes_of(target), g.channels
-    wide = conv.blocking_of(g, target).vectors * lanes
     full, rest = divmod(packed.size // depth, wide)
     values = kernel.param(packed.shape, "float32", "w")
     gates = kernel.param((1, depth), "float32", "gate")

@@ -28,6 +28,7 @@ from tilewright.targets.rules.contraction import Product, Store, contraction, co
 from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands
 from tilewright.targets.rules.estimate import product_cycles, stream_cycles
 from tilewright.targets.rules.geometry import Geometry
+from tilewright.targets.rules.knobs import pick, scaled
 from tilewright.targets.rules.packing import pack_columns
 from tilewright.targets.rules.register_tile import Reduction, lanes_of, most_rows
 from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Rule
@@ -74,7 +75,7 @@ def products(name: str, v: int, w: np.ndarray, tiling: Tiling, target: Target) -
     """M from V and the weights, [n, c, 3, 3]."""
     n, depth = tiling.g.out_channels, tiling.g.channels
     # One matrix is a piece: there are enough of them.
-    blocking = undivided(tiling.tiles, n, depth, target)
+    blocking = undivided(name, tiling.tiles, n, depth, target)
     packed = _packed(w, tiling, blocking, target)
     kernel = Kernel(name)
     v_shape, m_shape = tiling.shape(depth), tiling.shape(n)
@@ -149,7 +150,7 @@ def blocked(
 ) -> Launch:
     """The whole convolution, in blocks of `rows` tiles."""
     g, depth, n = tiling.g, tiling.g.channels, tiling.g.out_channels
-    blocking = undivided(rows, n, depth, target)
+    blocking = undivided(name, rows, n, depth, target)
     packed = _packed(w, tiling, blocking, target)
     kernel = Kernel(name)
     values = kernel.param(g.x_last, "float32", "x")
@@ -231,7 +232,10 @@ def winograd(
     target: Target,
 ) -> tuple[Launch, ...]:
     """The convolution, as the first launches of a group."""
-    if rows := block_rows(tiling, target):
+    default = block_rows(tiling, target) or 0
+    step = most_rows(target, 2)
+    blocks = [rows // step * step for rows in scaled(default or FEWEST * step, tiling.tiles)]
+    if rows := pick(names.base, "block_rows", [0, *blocks], default):
         return (blocked(names.next(), x, w, tiling, rows, steps, arrays, target),)
     return (
         input_transform(names.next("input"), x, tiling, target),
@@ -267,20 +271,24 @@ def _refuses(call: GroupCall, target: Target) -> str | None:
     plain = spec.w[2:] == (TAPS, TAPS) and spec.groups == 1
     if not plain or {*spec.strides, *spec.dilation} != {1}:
         return "it is no 3x3 convolution with strides, dilation and groups of 1"
-    if best_size(Geometry(spec), target) is None:
-        return "the direct loop nest takes less time"
     return None
+
+
+def _slower(call: GroupCall, target: Target) -> str | None:
+    better = best_size(Geometry(call.spec), target)
+    return "the direct loop nest takes less time" if better is None else None
 
 
 def _lower(call: GroupCall, target: Target) -> Lowered:
     spec: ConvSpec = call.spec
     g, names = Geometry(spec), Names(call.name)
     steps, pools = conv.split(spec.epilogue)
-    tiling = Tiling(g, best_size(g, target))
+    size = pick(call.name, "tile", POINTS, best_size(g, target) or max(POINTS))
+    tiling = Tiling(g, size)
     x, w = Given("x", channels_last=True), call.get("w").array
     launches = winograd(names, x, w, tiling, steps, conv.operands(call), target)
     launches += conv.pooled(names, len(launches) - 1, g.y_last, pools, target)
     return Lowered(launches, channels_last=True)
 
 
-WINOGRAD = Rule("winograd", ConvSpec, _refuses, _lower)
+WINOGRAD = Rule("winograd", ConvSpec, _refuses, _lower, _slower)

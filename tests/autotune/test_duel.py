@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from tilewright.autotune import duel as module
+from tilewright.autotune.duel import FEWEST_ROUNDS, MOST_ROUNDS, duel
+from tilewright.autotune.trial import TrialFailed
+
+
+class _Program:
+    """Answers as a trial does: a block of equal times for each number given."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.blocks = itertools.cycle(seconds)
+        self.runs = 0
+
+    def run(self, _seconds: float) -> list[float]:
+        self.runs += 1
+        return [next(self.blocks)] * 5
+
+
+def test_rounds_that_agree_are_few():
+    default, other = _Program(1.0), _Program(0.8)
+    found = duel(default, other)
+    assert found.ratio == pytest.approx(0.8)
+    assert default.runs == other.runs == FEWEST_ROUNDS
+
+
+def test_rounds_that_do_not_agree_are_repeated():
+    other = _Program(0.5, 0.9)
+    found = duel(_Program(1.0), other)
+    assert other.runs == MOST_ROUNDS and 0.5 <= found.ratio <= 0.9
+
+
+def test_what_is_clearly_slower_is_given_up():
+    other = _Program(2.0)
+    assert duel(_Program(1.0), other).ratio == 2.0 and other.runs == 1
+
+
+def test_a_busy_machine_counts_for_neither():
+    # In every third round something else takes half of the machine, from the default alone.
+    found = duel(_Program(1.0, 1.0, 2.0), _Program(0.9), rounds=9)
+    assert found.ratio == pytest.approx(0.9)
+    assert found.fair_seconds[1] == pytest.approx(0.9 * found.default_seconds)
+
+
+def test_the_end_of_a_process_is_handed_on():
+    class Dead:
+        def run(self, _seconds):
+            raise TrialFailed("its process ended")
+
+    with pytest.raises(TrialFailed):
+        duel(_Program(1.0), Dead())
+    assert module.BLOCK_SECONDS < 1

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+
+from tilewright.autotune.cost_model import CostModel
+from tilewright.autotune.search import Search
+from tilewright.targets import resolve
+from tilewright.targets.rules.catalogue import lower, lower_by
+from tilewright.targets.rules.knobs import Choices, Knob
+
+TARGET = resolve("x86-64-avx2")
+
+
+@pytest.fixture
+def task(tasks):
+    return next(task for task in tasks if task.spec.kind == "Conv")
+
+
+def _named(candidate) -> dict[str, int]:
+    return dict(candidate.choice.knobs)
+
+
+def test_the_default_is_what_is_made_without_a_record(task):
+    default = Search(task, TARGET, seed=0).default()
+    assert default.choice.knobs == {}
+    assert default.choice.rule == lower(task.call, TARGET)[0].name
+
+
+def test_no_choice_comes_twice_and_each_can_be_lowered(task):
+    search, model, seen = Search(task, TARGET, seed=0), CostModel(0), set()
+    for _ in range(3):
+        for candidate in search.next(8, model):
+            assert candidate.key not in seen
+            seen.add(candidate.key)
+            lower_by(
+                candidate.choice.rule, task.call, TARGET, Choices(task.call.name, _named(candidate))
+            )
+            search.told(candidate, 1.0)
+    assert len(seen) == 24
+
+
+def test_the_same_seed_draws_the_same(task):
+    draws = [
+        [candidate.key for candidate in Search(task, TARGET, seed).next(8, CostModel(0))]
+        for seed in (0, 0, 1)
+    ]
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_a_space_is_searched_to_its_end(tasks, monkeypatch):
+    # Few options a knob: the whole space is small.
+    real = Knob.__init__
+    monkeypatch.setattr(
+        Knob, "__init__", lambda self, options, default: real(self, (options[0], default), default)
+    )
+    task = next(task for task in tasks if task.spec.kind == "Gemm")
+    search, seen = Search(task, TARGET, seed=0), set()
+    while batch := search.next(64, CostModel(0)):
+        for candidate in batch:
+            assert candidate.key not in seen
+            seen.add(candidate.key)
+            search.told(candidate, None)
+    assert search.exhausted and 1 < len(seen) <= 64
+
+
+def test_what_is_near_the_best_is_drawn_too(task):
+    search = Search(task, TARGET, seed=0)
+    (best, *_), model = search.next(1, CostModel(0)), CostModel(0)
+    search.told(best, 0.5)
+    drawn = search.next(64, model)
+    shared = [len(set(_named(c).items()) & set(_named(best).items())) for c in drawn]
+    assert max(shared) >= max(1, len(best.choice.knobs) - 2)

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests import models
+from tests.command_line import command
+from tilewright.cli.tune_command import duration_value, share_value, task_rows
+from tilewright.errors import OptionError
+
+
+@pytest.mark.parametrize(
+    "text, seconds", [("20m", 1200), ("90", 90), ("90s", 90), ("1.5h", 5400), (" 2 ", 2)]
+)
+def test_durations(text, seconds):
+    assert duration_value(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "20 minutes", "-5", "1d"])
+def test_what_is_no_duration(text):
+    with pytest.raises(OptionError, match="cannot read --budget"):
+        duration_value(text)
+
+
+def test_shares():
+    assert share_value("1%") == share_value("0.01") == 0.01
+    with pytest.raises(OptionError, match="cannot read --min-gain"):
+        share_value("much")
+
+
+def test_a_session_from_start_to_library(here, model_file, capsys):
+    path = model_file(models.linear(), "net.onnx")
+    assert command("tune", path, "--trials", "2", "--threads", "1", "--db", "r.jsonl") == 0
+    out, err = capsys.readouterr()
+    assert "linear_0" in out and "records in r.jsonl" in out and "fuse" in err
+    assert command("compile", path, "--db", "r.jsonl", "-q") == 0
+
+
+def test_json(here, model_file, capsys):
+    flags = ("--trials", "1", "--threads", "1", "--db", "r.jsonl", "-q", "--json")
+    assert command("tune", model_file(models.linear()), *flags) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["trials"] == 1 and found["tasks"][0]["nodes"]
+
+
+def test_tasks_with_most_time_come_first():
+    row = {"task": "a", "nodes": ["n", "m"], "times": 1, "default_seconds": 1e-3}
+    row |= {"best_seconds": 1e-3, "least_seconds": 5e-4, "trials": 3}
+    rows = task_rows([row, {**row, "task": "b", "times": 3, "best_seconds": 8e-4}])
+    assert [cells[0] for cells in rows] == ["b", "a"]
+    assert rows[0][1] == "75.0%" and rows[0][6] == "+25.0%" and rows[1][6] == "+0.0%"
