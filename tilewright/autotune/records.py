@@ -44,8 +44,9 @@ class Record:
 
     `spec` is `Spec.key()` and `target` `fingerprint()`. `seconds` are the quartiles of the group's
     kernels on `threads` threads, [25%, median, 75%], and `default_seconds` the median of the
-    default choice measured in turns with them; both empty or None where `failure` says why there are
-    none. `flops` are its operations. `facts` are what the cost model learns from. `date` is ISO 8601, UTC.
+    default choice measured in turns with them; both empty or None where `failure` says why there
+    are none. `flops` are its operations, `facts` what the cost model learns from. `date` is ISO
+    8601, UTC.
     """
 
     spec: str
