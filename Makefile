@@ -11,7 +11,7 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Compiles and checks the development models; `python -m tools.zoo` makes them first.
 bench-models: $(VENV)/.ready

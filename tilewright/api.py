@@ -101,6 +101,7 @@ def verify(
     options: CompileOptions | None = None,
     inputs: Sequence[str] = (),
     threads: int | None = None,
+    db: str | Path | bool = True,
     progress: Progress | None = None,
 ) -> VerifyReport:
     """Compare a model, an artifact or a bundle with its reference.
@@ -119,7 +120,7 @@ def verify(
                 expected="no --model and no --input",
                 hint=f"verify {subject / 'model.so'} takes both",
             )
-        refuse_compile_flags(subject, target, shapes, options)
+        refuse_compile_flags(subject, target, shapes, options, db)
         manifest = read_bundle(subject)
         job = {"folder": str(subject), "threads": threads, "check": manifest["check"]}
         found = child.call(
@@ -133,11 +134,11 @@ def verify(
                 where=str(subject),
                 expected="--model MODEL.onnx, or a bundle, which carries golden outputs",
             )
-        refuse_compile_flags(subject, target, shapes, options)
+        refuse_compile_flags(subject, target, shapes, options, db)
         library = subject
     else:
         check_runs_here(target, "a check runs the code")
-        built = compile(subject, target, shapes, options, check=False, progress=progress)
+        built = compile(subject, target, shapes, options, check=False, db=db, progress=progress)
         library, model = built.library, subject
     return verify_library(
         library, model, options.seed, inputs=inputs, threads=threads, progress=progress
@@ -176,6 +177,7 @@ def bench(
     inputs: Sequence[str] = (),
     threads: int | None = None,
     seconds: float = 10.0,
+    db: str | Path | bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Latency beside ONNX Runtime's: same inputs, same threads, taken in turns in one run.
@@ -185,7 +187,7 @@ def bench(
     """
     subject = library_of(Path(subject))
     options = options or CompileOptions()
-    built = _built(subject, target, shapes, options, progress)
+    built = _built(subject, target, shapes, options, db, progress)
     from tilewright.analysis.latency import measure
 
     return measure(
@@ -208,6 +210,7 @@ def profile(
     inputs: Sequence[str] = (),
     threads: int | None = None,
     seconds: float = 3.0,
+    db: str | Path | bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Where the time of a run goes: each kernel of a model, an artifact or a bundle.
@@ -218,7 +221,7 @@ def profile(
     """
     subject = library_of(Path(subject))
     options = options or CompileOptions()
-    built = _built(subject, target, shapes, options, progress)
+    built = _built(subject, target, shapes, options, db, progress)
     from tilewright.analysis.profile import measure
 
     return measure(
@@ -236,14 +239,15 @@ def _built(
     target: str | Target,
     shapes: Shapes | None,
     options: CompileOptions,
+    db: str | Path | bool,
     progress: Progress | None,
 ) -> Artifact | None:
     """`subject` compiled in order to be measured; None where it is a library already."""
     if is_artifact(subject):
-        refuse_compile_flags(subject, target, shapes, options)
+        refuse_compile_flags(subject, target, shapes, options, db)
         return None
     check_runs_here(target, "a measurement runs the code")
-    return compile(subject, target, shapes, options, check=False, progress=progress)
+    return compile(subject, target, shapes, options, check=False, db=db, progress=progress)
 
 
 def check_runs_here(target: str | Target, why: str) -> None:
@@ -258,15 +262,19 @@ def check_runs_here(target: str | Target, why: str) -> None:
 
 
 def refuse_compile_flags(
-    subject: Path, target: str | Target, shapes: Shapes | None, options: CompileOptions
+    subject: Path,
+    target: str | Target,
+    shapes: Shapes | None,
+    options: CompileOptions,
+    db: str | Path | bool = True,
 ) -> None:
     """What is compiled already cannot be compiled otherwise: say so instead of ignoring it."""
     plain = CompileOptions(seed=options.seed, threads=options.threads)
-    if target != "native" or shapes or options != plain:
+    if target != "native" or shapes or options != plain or db is not True:
         raise OptionError(
             "the library is compiled already",
             where=str(subject),
-            expected="no -t, -O, --shape, --dim, --disable or --only",
+            expected="no -t, -O, --shape, --dim, --disable, --only, --db or --no-db",
             hint="give the .onnx file to compile it with them",
         )
 

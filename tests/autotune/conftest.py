@@ -16,7 +16,7 @@ def conditions(tmp_path_factory):
     """Those of a session on this machine."""
     folder = tmp_path_factory.mktemp("conditions")
     cache = KernelCache(default_folder())
-    return Conditions(resolve("native"), 1, pool.write_object(folder), cache, seed=0)
+    return Conditions(resolve("native"), 1, pool.write_object(folder), cache, folder, seed=0)
 
 
 @pytest.fixture(scope="session")

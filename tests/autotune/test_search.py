@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from tilewright.autotune import search as module
 from tilewright.autotune.cost_model import CostModel
 from tilewright.autotune.search import Search
 from tilewright.targets import resolve
@@ -9,6 +10,11 @@ from tilewright.targets.rules.catalogue import lower, lower_by
 from tilewright.targets.rules.knobs import Choices, Knob
 
 TARGET = resolve("x86-64-avx2")
+
+
+@pytest.fixture(autouse=True)
+def _few_draws(monkeypatch):
+    monkeypatch.setattr(module, "DRAWN", 12)
 
 
 @pytest.fixture
@@ -63,10 +69,24 @@ def test_a_space_is_searched_to_its_end(tasks, monkeypatch):
     assert search.exhausted and 1 < len(seen) <= 64
 
 
+def test_a_rule_that_cannot_lower_a_choice_does_not_end_the_search(task, monkeypatch):
+    real, count = module.lower_by, iter(range(10_000))
+
+    def lower_by(*arguments):
+        if next(count) % 3 == 0:
+            raise ZeroDivisionError("no rows")
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "lower_by", lower_by)
+    search = Search(task, TARGET, seed=0)
+    assert len(search.next(4, CostModel(0))) == 4
+    assert search.broken["ZeroDivisionError: no rows"] > 0
+
+
 def test_what_is_near_the_best_is_drawn_too(task):
     search = Search(task, TARGET, seed=0)
     (best, *_), model = search.next(1, CostModel(0)), CostModel(0)
     search.told(best, 0.5)
-    drawn = search.next(64, model)
+    drawn = search.next(24, model)
     shared = [len(set(_named(c).items()) & set(_named(best).items())) for c in drawn]
     assert max(shared) >= max(1, len(best.choice.knobs) - 2)

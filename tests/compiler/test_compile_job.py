@@ -31,6 +31,7 @@ def _job(path, folder, target, options=None, dump=None):
                 "folder": str(folder),
                 "dump": dump,
                 "cache": True,
+                "choices": {},
                 "fusions": None,
             }
         )

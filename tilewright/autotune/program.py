@@ -29,15 +29,17 @@ WARM_UP = 2
 
 @dataclass(frozen=True)
 class Conditions:
-    """What all trials of a session share: `pool` is the object file of the threads.
+    """What all trials of a session share.
 
-    `seed` draws the arguments.
+    `pool` is the object file of the threads, `folder` is for temporary files, and `seed` draws the
+    arguments.
     """
 
     target: Target
     threads: int
     pool: Path
     cache: KernelCache | None
+    folder: Path
     seed: int
 
 

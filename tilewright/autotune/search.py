@@ -10,6 +10,7 @@ it got; none is drawn twice, and none that has been tried.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -57,6 +58,8 @@ class Search:
         self._known: set[tuple] = set()
         # Nothing new was drawn: all there is has been tried.
         self.exhausted = False
+        # Choices that a rule could not even lower, by what it said.
+        self.broken: Counter[str] = Counter()
 
     def default(self) -> Candidate:
         """The choice that is made without any record."""
@@ -94,7 +97,12 @@ class Search:
         found: dict[tuple, Candidate] = {}
         repeats = 0
         while len(found) < 2 * DRAWN and repeats < MOST_REPEATS:
-            candidate = self._one(near=len(found) % 2 == 1)
+            try:
+                candidate = self._one(near=len(found) % 2 == 1)
+            except Exception as error:  # Whatever a rule makes of odd knobs: the session goes on.
+                self.broken[f"{type(error).__name__}: {error}"[:200]] += 1
+                repeats += 1
+                continue
             if candidate.key in self._known or candidate.key in found:
                 repeats += 1
             else:

@@ -12,7 +12,6 @@ flight, and the same session again does not measure what is there.
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -92,7 +91,7 @@ class Progress:
             "best_seconds": self.seconds * (self.best[0] if self.best else 1.0),
             "least_seconds": self.least,
             "trials": self.trials,
-            "failures": dict(self.failures),
+            "failures": {**self.failures, **self.search.broken},
             "rule": self.best[1].rule if self.best else None,
             "knobs": dict(self.best[1].knobs) if self.best else {},
         }
@@ -100,13 +99,14 @@ class Progress:
 
 def session_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Tune the model of `job`; returns the tasks and the choices that won."""
-    with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
-        return _Session(job, emit, Path(folder)).run()
+    return _Session(job, emit).run()
 
 
 class _Session:
-    def __init__(self, job: dict[str, Any], emit: Emit, folder: Path) -> None:
-        self._job, self._emit, self._folder = job, emit, folder
+    def __init__(self, job: dict[str, Any], emit: Emit) -> None:
+        self._job, self._emit = job, emit
+        # The parent's: it is removed even when this process, or a trial, is killed.
+        self._folder = Path(job["folder"])
         self._database = Database(Path(job["db"]))
         self._work = work_of(job)
         self._target: Target = self._work.target
@@ -125,6 +125,7 @@ class _Session:
             self._job["threads"],
             pool.write_object(self._folder),
             cache,
+            self._folder,
             self._job["seed"],
         )
         self._machine = self._measured()

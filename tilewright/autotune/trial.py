@@ -145,7 +145,7 @@ def start(task: Task, choice: Choice | None, conditions: Conditions, reference: 
         else:
             rule, lowered = lower_by(choice.rule, task.call, conditions.target, choices)
         arguments = inputs_of(task, conditions.seed)
-        with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
+        with tempfile.TemporaryDirectory(dir=conditions.folder) as folder:
             program = Program(task, lowered, arguments, conditions, Path(folder))
         result = program.result()
         if choice is None:

@@ -22,6 +22,7 @@ from tilewright.options import CompileOptions
     help="How long to measure.",
 )
 @flags.reference
+@flags.records
 @flags.compiling
 @flags.inputs
 @flags.threads
@@ -31,6 +32,7 @@ def command(
     subject: Path,
     seconds: float,
     model: Path | None,
+    db: Path | bool,
     target: str,
     shapes: dict,
     options: CompileOptions,
@@ -56,6 +58,7 @@ def command(
             inputs=inputs,
             threads=threads,
             seconds=seconds,
+            db=db,
             progress=progress,
         )
 

@@ -22,6 +22,7 @@ from tilewright.options import CompileOptions
     show_default=True,
     help="How long to measure.",
 )
+@flags.records
 @flags.compiling
 @flags.inputs
 @flags.threads
@@ -30,6 +31,7 @@ from tilewright.options import CompileOptions
 def command(
     subject: Path,
     seconds: float,
+    db: Path | bool,
     target: str,
     shapes: dict,
     options: CompileOptions,
@@ -51,6 +53,7 @@ def command(
             inputs=inputs,
             threads=threads,
             seconds=seconds,
+            db=db,
             progress=progress,
         )
 

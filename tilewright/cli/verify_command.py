@@ -15,6 +15,7 @@ from tilewright.options import CompileOptions
 @click.command("verify")
 @click.argument("subject", type=click.Path(path_type=Path), metavar="MODEL.onnx|ARTIFACT|BUNDLE")
 @flags.reference
+@flags.records
 @flags.compiling
 @flags.inputs
 @flags.threads
@@ -23,6 +24,7 @@ from tilewright.options import CompileOptions
 def command(
     subject: Path,
     model: Path | None,
+    db: Path | bool,
     target: str,
     shapes: dict,
     options: CompileOptions,
@@ -48,6 +50,7 @@ def command(
             options=options,
             inputs=inputs,
             threads=threads,
+            db=db,
             progress=progress,
         )
 

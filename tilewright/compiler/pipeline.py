@@ -54,7 +54,7 @@ class Tuning:
     """
 
     groups: int
-    tuned: tuple[str, ...]
+    tuned: list[str]
     unfit: Mapping[str, str]
 
 
@@ -80,7 +80,7 @@ class Work:
     origins: dict[str, tuple[str, ...]] = field(default_factory=dict)
     fusions: FusionReport = field(default_factory=FusionReport)
     refusals: dict[str, dict[str, str]] = field(default_factory=dict)
-    tuning: Tuning = field(default_factory=lambda: Tuning(0, (), {}))
+    tuning: Tuning = field(default_factory=lambda: Tuning(0, [], {}))
     weights: WeightTable | None = None
     kernels: list[str] = field(default_factory=list)
     executable: Any = None
@@ -189,7 +189,7 @@ def _lower(work: Work) -> str:
     exact = work.options.opt_level < SPENDS_ERROR_BUDGET
     work.mod, report = lower_groups(work.mod, work.fusions.groups, work.target, exact, work.choices)
     work.refusals = report.refusals
-    work.tuning = Tuning(len(report.lowered), tuple(sorted(report.tuned)), report.unfit)
+    work.tuning = Tuning(len(report.lowered), sorted(report.tuned), report.unfit)
     after = work.mod["main"].body.body
     if isinstance(before, relax.Var) and before.name in work.origins:
         # The result has been bound anew.
