@@ -6,6 +6,7 @@ import pytest
 
 from tests import models
 from tests.command_line import command
+from tests.net import Net
 from tilewright.cli.tune_command import duration_value, share_value, task_rows
 from tilewright.errors import OptionError
 
@@ -35,6 +36,16 @@ def test_a_session_from_start_to_library(here, model_file, capsys):
     out, err = capsys.readouterr()
     assert "linear_0" in out and "records in r.jsonl" in out and "fuse" in err
     assert command("compile", path, "--db", "r.jsonl", "-q") == 0
+
+
+def test_groups_that_are_no_tasks_are_listed(here, tmp_path, capsys):
+    net = Net(x=("n", 8, 6, 6), z=(4, 16))
+    y = net.Relu(net.Conv("x", net.weight(8, 8, 1, 1)))
+    path = tmp_path / "net.onnx"
+    model = net.model(y, net.Gemm("z", net.weight(16, 8)))
+    path.write_bytes(model.SerializeToString())
+    assert command("tune", path, "--trials", "1", "--threads", "1", "--db", "r.jsonl", "-q") == 0
+    assert "its sizes are open" in capsys.readouterr().out
 
 
 def test_json(here, model_file, capsys):

@@ -218,6 +218,10 @@ def _add_tasks(report: Report, found: dict[str, Any]) -> None:
     ]
     if failures:
         report.table("failed trials", ["task", "reason", "trials"], failures)
+    if found["left"]:
+        report.table(
+            "left alone", ["group", "reason"], [list(row) for row in found["left"].items()]
+        )
 
 
 def _add_summary(report: Report, found: dict[str, Any], model: Path) -> None:
