@@ -287,9 +287,7 @@ class _Session:
         return BATCH if most is None else max(0, most - self._trials)
 
     def _spent(self) -> bool:
-        budget = self._job["budget"]
-        late = budget is not None and time.monotonic() - self._begin > budget
-        return late or self._left() == 0
+        return self._late() or self._left() == 0
 
     def _learn(self) -> None:
         samples = []
