@@ -91,3 +91,16 @@ def test_failed_choices_are_not_tried_again(job, monkeypatch):
     session_job(job, lambda kind, **fields: None)
     choices = [record.choice for record in Database(module.Path(job["db"])).read()[0]]
     assert len(choices) == len(set(choices)) == 8
+
+
+def test_the_end_of_the_default_is_no_failure_of_a_choice(job, monkeypatch):
+    real, calls = module.duel, iter(range(1000))
+
+    def duel(default, other, *rounds):
+        if next(calls) == 0:
+            default.close()
+        return real(default, other, *rounds)
+
+    monkeypatch.setattr(module, "duel", duel)
+    found = session_job(job, lambda kind, **fields: None)
+    assert found["trials"] == 4 and found["tasks"][0]["failures"] == {}

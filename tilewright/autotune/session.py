@@ -319,6 +319,8 @@ class _Session:
                     try:
                         found = self._plausible(duel(default, trial), said["flops"])
                     except TrialFailed as error:
+                        if default.ended:
+                            return  # No fault of the choice, which is still to be tried.
                         failure = str(error)
                 trial.close()
                 self._record(one, candidate, found, failure, said["flops"] if said else None)

@@ -95,6 +95,11 @@ class Trial:
                 os.write(self._tell, f"{seconds}\n".encode())
         return self.answer(seconds + RUN_SECONDS)["times"]
 
+    @property
+    def ended(self) -> bool:
+        """Whether the process is known to have ended."""
+        return self._ended
+
     def close(self) -> None:
         """End the process."""
         if not self._ended:
