@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 
 def alive(pid: int) -> bool:
-    """Whether a process of that number is there."""
+    """Whether a process of that number is there, and has not ended unnoticed by its parent."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
         return False
-    return True
+    # After the name, which may hold anything: the state; Z is a zombie.
+    return status.rpartition(")")[2].split()[0] != "Z"

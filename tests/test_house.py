@@ -30,12 +30,13 @@ LAYERS = {
     "verification": 4,
     "quantization": 4,
     "analysis": 5,
-    "autotune": 6,
-    "api": 7,
-    "tuning": 8,
-    "fusions": 9,
-    "cli": 9,
-    "demo": 10,
+    "devices": 6,
+    "autotune": 7,
+    "api": 8,
+    "tuning": 9,
+    "fusions": 10,
+    "cli": 10,
+    "demo": 11,
 }
 # A module that is copied out of the package, and then uses it as any user does.
 COPIED_OUT = {"compiler/bundle_run.py"}
@@ -46,6 +47,7 @@ NO_TEST_MODULE = {
     "targets/rules/attention_nest.py": "tests/targets/rules/test_attention.py runs it",
     "targets/rules/attention_scores.py": "tests/targets/rules/test_attention.py has each mask",
     "targets/rules/row.py": "tests/targets/rules/test_norm.py and test_softmax.py run it",
+    "devices/device.py": "a protocol; test_local.py and test_remote.py beside it fulfil it",
     "demo/__main__.py": "`make demo` runs it in CI: it needs Pillow and half a minute",
 }
 # Folders of tests by theme: they mirror no package.

@@ -10,6 +10,7 @@ from tilewright import api
 from tilewright.autotune.records import Database, default_path, fingerprint
 from tilewright.compiler import child
 from tilewright.compiler.artifact import Artifact
+from tilewright.devices.where import Where
 from tilewright.errors import OptionError
 from tilewright.options import CompileOptions
 from tilewright.targets import Target, host, resolve
@@ -32,6 +33,7 @@ def tune(
     db: str | Path | None = None,
     threads: int | None = None,
     cache: bool = True,
+    devices: Where | None = None,
     progress: api.Progress | None = None,
 ) -> dict[str, Any]:
     """Find, by measuring on this machine, which kernels make a model fastest (docs/tuning.md).
@@ -40,7 +42,8 @@ def tune(
     is kept in `db`, by default a file of the user's own; those that win in the end by `min_gain` or
     more, task by task and in the whole model, are confirmed there, and `compile` applies them. What
     was tried before is not tried again, unless `fresh`. `tasks` is a pattern (`*`, `?`) of groups
-    or ONNX nodes.
+    or ONNX nodes. `devices` are boards that measure instead of this machine, `threads` is then by
+    default the number of `target`'s cores (docs/tuning.md).
 
     Returns JSON values: the tasks with their times before and after, in seconds; the whole model's;
     what was left alone and why. Raises as `compile` does.
@@ -50,13 +53,14 @@ def tune(
     path = Path(db) if db else default_path()
     # Before minutes of work: can a trial be kept?
     Database(path).append([])
-    threads = threads or options.threads or host.default_threads()
     row = resolve(target)
+    own = host.default_threads() if devices is None else row.cores
+    threads = threads or options.threads or own
     with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
         job = api.job_of(model, Path(folder), row, shapes, options, None)
         job |= {"db": str(path), "threads": threads, "budget": budget, "trials": trials}
         job |= {"min_gain": min_gain, "fresh": fresh, "tasks": tasks, "cache": cache}
-        job["seed"] = options.seed
+        job |= {"seed": options.seed, "devices": devices.to_dict() if devices else None}
         name = "tilewright.autotune.session:session_job"
         found = child.call(name, job, progress, doing="tuning")
         if found["won"]:

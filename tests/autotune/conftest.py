@@ -4,7 +4,7 @@ import pytest
 
 from tests import models
 from tests.compiling import compile_here
-from tilewright.autotune.program import Conditions
+from tilewright.autotune.build import Conditions
 from tilewright.autotune.tasks import tasks_of
 from tilewright.compiler import pool
 from tilewright.compiler.kernel_cache import KernelCache, default_folder
@@ -16,7 +16,7 @@ def conditions(tmp_path_factory):
     """Those of a session on this machine."""
     folder = tmp_path_factory.mktemp("conditions")
     cache = KernelCache(default_folder())
-    return Conditions(resolve("native"), 1, pool.write_object(folder), cache, folder, seed=0)
+    return Conditions(resolve("native"), pool.write_object(folder), cache, folder)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from tilewright.autotune.records import (
     best,
     confirmed_choices,
     fingerprint,
+    not_quite,
     summary,
 )
 from tilewright.errors import OptionError, OutputError
@@ -171,3 +172,15 @@ def test_a_summary_has_a_row_for_each_task():
     assert (row["trials"], row["failures"], row["rule"], row["gain"]) == (2, 1, "linear", 2.0)
     (row,) = summary([RECORD])
     assert row["rule"] is None and row["gain"] is None
+
+
+def test_records_that_are_for_something_else(database):
+    confirmed = replace(RECORD, confirmed=True)
+    other = replace(confirmed, target=fingerprint(AVX2))
+    database.append([confirmed, replace(confirmed, threads=1), other, RECORD])
+    found = not_quite(database.path, {RECORD.spec}, ZEN3, 2)
+    assert list(found.values()) == [1, 1]
+    assert "measured on 1 threads, not 2" in found
+    assert any(why.startswith("for another target and not applied") for why in found)
+    assert not_quite(database.path, {"another"}, ZEN3, 2) == {}
+    assert not_quite(False, {RECORD.spec}, ZEN3, 2) == {}

@@ -10,9 +10,11 @@ import pytest
 from tests.net import Net
 from tilewright import api
 from tilewright.autotune import session as module
-from tilewright.autotune import trial as trials
 from tilewright.autotune.records import Database
 from tilewright.autotune.session import session_job
+from tilewright.devices import local
+from tilewright.devices.device import DEFAULT
+from tilewright.devices.process import Process
 from tilewright.options import CompileOptions
 from tilewright.targets import resolve
 
@@ -29,6 +31,7 @@ def job(tmp_path):
         **made,
         **settings,
         "tasks": None,
+        "devices": None,
         "cache": True,
         "seed": 0,
         "db": f"{tmp_path}/r.jsonl",
@@ -36,45 +39,58 @@ def job(tmp_path):
 
 
 def _spoiled(monkeypatch, fault):
-    """Every second choice that is no default goes wrong."""
-    real, count = trials.start, iter(range(1000))
+    """Every second program that is no default goes wrong when it is to run."""
+    real, count = local.serve, iter(range(1000))
+    # Counted here: the programs are served in copies of this process.
+    spoiled = set()
+    start = local.Waiting.__init__
 
-    def start(task, choice, conditions, reference):
-        if choice is None or next(count) % 2:
-            return real(task, choice, conditions, reference)
-        return trials.Trial(fault)
+    def begin(self, task, name, threads):
+        if name != DEFAULT and next(count) % 2 == 0:
+            spoiled.add(name)
+        start(self, task, name, threads)
+        spoiled.discard(name)
 
-    monkeypatch.setattr(module, "start", start)
+    def serve(task, name, threads, send, commands):
+        work = fault if name in spoiled else real
+        work(task, name, threads, send, commands)
+
+    monkeypatch.setattr(local.Waiting, "__init__", begin)
+    monkeypatch.setattr(local, "serve", serve)
 
 
-def _hangs(send, commands):
+def _crashes(*_given):
+    ctypes.string_at(0)
+
+
+def _hangs(*_given):
     time.sleep(600)
 
 
-def _hangs_when_it_runs(send, commands):
-    send(rule="conv", flops=1)
-    next(commands)
+def _hangs_when_it_runs(_task, _name, _threads, send, commands):
+    send(ready=True)
+    next(iter(commands))
     time.sleep(600)
 
 
-def _is_too_fast(send, commands):
-    send(rule="conv", flops=10**15)
+def _is_too_fast(_task, _name, _threads, send, commands):
+    send(ready=True)
     for _ in commands:
-        send(times=[1e-6] * 10)
+        send(times=[1e-12] * 10)
 
 
 @pytest.mark.parametrize(
     "fault, reason",
     [
-        (lambda send, commands: ctypes.string_at(0), "SIGSEGV"),
+        (_crashes, "SIGSEGV"),
         (_hangs, "longer than"),
         (_hangs_when_it_runs, "longer than"),
         (_is_too_fast, "more than this machine can do"),
     ],
 )
 def test_a_session_goes_on_after_trials_that_go_wrong(job, monkeypatch, fault, reason):
-    monkeypatch.setattr(module, "BUILD_SECONDS", 3.0)
-    monkeypatch.setattr(trials, "RUN_SECONDS", 1.0)
+    monkeypatch.setattr(local, "START_SECONDS", 3.0)
+    monkeypatch.setattr(local, "RUN_SECONDS", 1.0)
     _spoiled(monkeypatch, fault)
     found = session_job(job, lambda kind, **fields: None)
     (task,) = found["tasks"]
@@ -85,7 +101,7 @@ def test_a_session_goes_on_after_trials_that_go_wrong(job, monkeypatch, fault, r
 
 
 def test_failed_choices_are_not_tried_again(job, monkeypatch):
-    _spoiled(monkeypatch, lambda send, commands: ctypes.string_at(0))
+    _spoiled(monkeypatch, _crashes)
     session_job(job, lambda kind, **fields: None)
     monkeypatch.undo()
     session_job(job, lambda kind, **fields: None)
@@ -93,14 +109,14 @@ def test_failed_choices_are_not_tried_again(job, monkeypatch):
     assert len(choices) == len(set(choices)) == 8
 
 
-def test_the_end_of_the_default_is_no_failure_of_a_choice(job, monkeypatch):
-    real, calls = module.duel, iter(range(1000))
+def test_choices_that_do_not_build_are_failures(job, monkeypatch):
+    real = module.start
 
-    def duel(default, other, *rounds):
-        if next(calls) == 0:
-            default.close()
-        return real(default, other, *rounds)
+    def start(task, choice, conditions, folder):
+        if choice is None:
+            return real(task, choice, conditions, folder)
+        return Process(lambda send, _commands: ctypes.string_at(0))
 
-    monkeypatch.setattr(module, "duel", duel)
+    monkeypatch.setattr(module, "start", start)
     found = session_job(job, lambda kind, **fields: None)
-    assert found["trials"] == 4 and found["tasks"][0]["failures"] == {}
+    assert found["trials"] == 4 and sum(found["tasks"][0]["failures"].values()) == 4

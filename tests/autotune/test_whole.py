@@ -8,6 +8,7 @@ from tests import models
 from tests.compiling import compile_here
 from tilewright.autotune import whole
 from tilewright.autotune.records import Database, fingerprint
+from tilewright.devices import local
 from tilewright.targets import resolve
 
 WON = [
@@ -47,9 +48,11 @@ def test_a_slower_or_wrong_model_is_not(job, monkeypatch, ratio, passed):
 
 
 def test_two_libraries_take_turns(library, monkeypatch):
-    monkeypatch.setattr(whole, "SECONDS", 0.1)
-    job = {name: str(library) for name in ("before", "after", "library")}
-    found = whole.duel_job({**job, "threads": 1, "inputs": [], "seed": 0}, None)
+    monkeypatch.setattr(local, "WHOLE_SECONDS", 0.1)
+    files = {name: str(library) for name in ("before", "after")}
+    target = resolve("native").to_dict()
+    job = {**files, "threads": 1, "seed": 0, "devices": None, "target": target}
+    found = whole.compare_job(job, None)
     assert 0.2 < found["ratio"]["median"] < 5 and found["before_seconds"] > 0
 
 

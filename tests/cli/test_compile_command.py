@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ import tilewright
 from tests import models
 from tests.command_line import command
 from tests.compiling import compile_here
+from tilewright.cli.compile_command import tuned_text
 from tilewright.compiler import child, sections
 from tilewright.errors import CheckFailed
 
@@ -83,3 +85,20 @@ def test_wrong_numbers_are_exit_code_1_and_no_file(here, model_file, monkeypatch
 def test_the_dump_holds_the_stages(here, model_file):
     command("compile", model_file(models.linear()), "-q", "--no-verify", "--dump", "d")
     assert len(list((here / "d").iterdir())) > 10
+
+
+def _kernel(group, flops, rule="conv"):
+    return {"group": group, "flops": flops, "calls": 2, "rule": rule}
+
+
+def test_how_much_is_tuned():
+    kernels = [_kernel("a", 60), _kernel("a", 20), _kernel("b", 20), _kernel("c", 900, "fallback")]
+    tuning = {"groups": 2, "tuned": ["a"], "unfit": {}}
+    manifest = {"kernels": kernels, "tuning": tuning}
+    said = tuned_text(manifest, Path("m.onnx"), verbose=False)
+    assert said == (
+        "1 of 2 groups tuned, 80% of the operations; `tilewright tune m.onnx` tunes the others"
+    )
+    said = tuned_text(manifest, Path("m.onnx"), verbose=True)
+    assert said.endswith("not tuned: b, 20.0%: tilewright tune m.onnx --tasks b")
+    assert tuned_text({**manifest, "tuning": {**tuning, "tuned": []}}, Path("m"), False) == ""

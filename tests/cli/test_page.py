@@ -76,3 +76,8 @@ def test_many_parts_begin_with_a_list_of_them():
 def test_a_long_list_says_how_long_it_is():
     text = page("t", [("groups", ["x"], [["y"]] * 98), ("interface", ["x"], [["y"]] * 4)], [], "1")
     assert "groups <span>98</span>" in text and ">interface</h2>" in text
+
+
+def test_figures_stand_below_their_headings():
+    text = page("t", [], [], "9.9", figures=[("tuning curves", "<svg><g></g></svg>")])
+    assert '<h2 id="tuning-curves">tuning curves</h2><figure><svg>' in text

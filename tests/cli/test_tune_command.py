@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests import models
-from tests.command_line import command
+from tests.command_line import command, refused
 from tests.net import Net
 from tilewright.cli.tune_command import duration_value, share_value, task_rows
 from tilewright.errors import OptionError
@@ -39,13 +39,13 @@ def test_a_session_from_start_to_library(here, model_file, capsys):
 
 
 def test_groups_that_are_no_tasks_are_listed(here, tmp_path, capsys):
-    net = Net(x=("n", 8, 6, 6), z=(4, 16))
-    y = net.Relu(net.Conv("x", net.weight(8, 8, 1, 1)))
+    net = Net(x=(4, 8), z=(4, 16))
+    silu = net.Mul("x", net.Sigmoid("x"))
     path = tmp_path / "net.onnx"
-    model = net.model(y, net.Gemm("z", net.weight(16, 8)))
+    model = net.model(silu, net.Gemm("z", net.weight(16, 8)))
     path.write_bytes(model.SerializeToString())
     assert command("tune", path, "--trials", "1", "--threads", "1", "--db", "r.jsonl", "-q") == 0
-    assert "its sizes are open" in capsys.readouterr().out
+    assert "no rule takes it" in capsys.readouterr().out
 
 
 def test_json(here, model_file, capsys):
@@ -57,7 +57,21 @@ def test_json(here, model_file, capsys):
 
 def test_tasks_with_most_time_come_first():
     row = {"task": "a", "nodes": ["n", "m"], "times": 1, "default_seconds": 1e-3}
-    row |= {"best_seconds": 1e-3, "least_seconds": 5e-4, "trials": 3}
+    row |= {"best_seconds": 1e-3, "least_seconds": 5e-4, "trials": 3, "misranked": 0.25}
     rows = task_rows([row, {**row, "task": "b", "times": 3, "best_seconds": 8e-4}])
     assert [cells[0] for cells in rows] == ["b", "a"]
-    assert rows[0][1] == "75.0%" and rows[0][6] == "+25.0%" and rows[1][6] == "+0.0%"
+    assert rows[0][1] == "75.0%" and rows[0][7] == "+25.0%" and rows[1][7] == "+0.0%"
+    assert rows[0][6] == "25%"
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (["--key", "lab"], "which boards?"),
+        (["--board", "pi", "--tracker", "lab"], "both a board and a tracker"),
+        (["--board", "pi"], "--key KEY"),
+        (["--board", "pi:port", "--key", "lab"], "cannot read the address"),
+    ],
+)
+def test_boards_that_are_not_clear(model_file, words, says):
+    refused(OptionError, "tune", model_file, *words, says=[says])

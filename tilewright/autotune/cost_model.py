@@ -38,6 +38,14 @@ class Sample:
     weight: float = 1.0
 
 
+def samples(
+    task: str, tried: Sequence[tuple[Mapping[str, float], float]], weight: float = 1.0
+) -> list[Sample]:
+    """Trials of one task as samples: `tried` are features and a time in any unit."""
+    fastest = min((time for _, time in tried), default=1.0)
+    return [Sample(task, facts, fastest / time, weight) for facts, time in tried]
+
+
 class CostModel:
     """Scores of choices; higher is faster."""
 
@@ -45,6 +53,11 @@ class CostModel:
         self._seed = seed
         self._boosters: list = []
         self._names: list[str] = []
+
+    @property
+    def trained(self) -> bool:
+        """Whether scores mean anything."""
+        return bool(self._boosters)
 
     def fit(self, samples: Sequence[Sample]) -> None:
         """Learn from all `samples`."""

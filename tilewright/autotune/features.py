@@ -13,7 +13,7 @@ from tilewright.targets import Target
 
 FLOAT_BYTES = 4
 # Knobs of single rules that say more than the loops of their products do.
-OWN_KNOBS = ("tile", "block_rows", "keys", "panels", "vectors", "rows", "lines")
+OWN_KNOBS = ("tile", "block_rows", "keys", "panels", "vectors", "rows", "positions")
 RULES = ("winograd", "conv", "linear", "mlp", "attention", "squeeze_excitation", "conv_chain")
 
 

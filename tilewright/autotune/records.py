@@ -16,7 +16,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -216,6 +216,31 @@ def best(records: Iterable[Record], target: str, threads: int | None = None) -> 
         known = found.get(record.spec)
         if known is None or known.threads != threads or record.threads == threads:
             found[record.spec] = record
+    return found
+
+
+def not_quite(
+    db: str | Path | bool, specs: Collection[str], target: Target, threads: int
+) -> dict[str, int]:
+    """How many confirmed records of `specs` are not quite for `target` on `threads`, by why.
+
+    Those of other threads are applied all the same where there are no better ones.
+    """
+    path = default_path() if db is True else Path(db) if db else None
+    if path is None or not path.is_file():
+        return {}
+    found: dict[str, int] = {}
+    own = fingerprint(target)
+    for record in Database(path).read()[0]:
+        if not record.confirmed or record.spec not in specs:
+            continue
+        if record.target != own:
+            why = f"for another target and not applied: {record.target}"
+        elif record.threads != threads:
+            why = f"measured on {record.threads} threads, not {threads}"
+        else:
+            continue
+        found[why] = found.get(why, 0) + 1
     return found
 
 

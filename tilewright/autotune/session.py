@@ -12,26 +12,31 @@ flight, and the same session again does not measure what is there.
 from __future__ import annotations
 
 import math
+import shutil
+import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from tilewright.analysis import roofline
-from tilewright.autotune.cost_model import CostModel, Sample
-from tilewright.autotune.duel import Duel, duel
-from tilewright.autotune.program import Conditions
+from tilewright.autotune.build import BUILD_SECONDS, Conditions, start
+from tilewright.autotune.cost_model import CostModel, Sample, samples
+from tilewright.autotune.farm import Farm, open_devices
+from tilewright.autotune.progress import Progress, Step
 from tilewright.autotune.records import Database, Record, fingerprint, now, versions
-from tilewright.autotune.search import Candidate, Search
-from tilewright.autotune.tasks import Task, tasks_of
-from tilewright.autotune.trial import BUILD_SECONDS, Trial, TrialFailed, start
+from tilewright.autotune.search import Search
+from tilewright.autotune.space import Candidate, Space
+from tilewright.autotune.tasks import Task, inputs_of, tasks_of
 from tilewright.compiler import pipeline, pool
 from tilewright.compiler.child import Emit
 from tilewright.compiler.compile_job import work_of
 from tilewright.compiler.kernel_cache import KernelCache, default_folder
+from tilewright.devices.device import DEFAULT, Device
+from tilewright.devices.duel import Duel
+from tilewright.devices.process import Process, TrialFailed
+from tilewright.devices.program import save_arguments
+from tilewright.devices.sizes import evaluated
 from tilewright.errors import CompileError, OptionError
 from tilewright.targets import Target
 from tilewright.targets.rules.catalogue import Choice
@@ -39,62 +44,10 @@ from tilewright.targets.rules.catalogue import Choice
 BATCH = 16
 # Faster than this many times the peak is no kernel but an error of the clock or of the kernel.
 IMPLAUSIBLE = 1.25
-# What a batch is expected to gain before any was tried, and how fast that follows what it does.
-HOPE = 0.2
-FOLLOWS = 0.5
-# No task is given up before so many batches.
-FEWEST_BATCHES = 3
 # The best few are compared once more: of many trials, the fastest was lucky too.
 FINALISTS, FINAL_ROUNDS = 3, 24
 # Trials of other targets say less about this one.
 RELATIVE_WEIGHT = 0.3
-
-
-@dataclass
-class Progress:
-    """A task on its way: `best` is the fastest choice with its time over the default's.
-
-    `seconds` are those of the default, `least` what the machine could do with the fewest operations
-    that any choice needs.
-    """
-
-    task: Task
-    search: Search
-    seconds: float
-    least: float
-    trials: int = 0
-    batches: int = 0
-    hope: float = HOPE
-    best: tuple[float, Choice] | None = None
-    failures: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def total(self) -> float:
-        """Seconds of a run of the model in the groups of this task, with the best choice."""
-        ratio = self.best[0] if self.best else 1.0
-        return self.task.times * self.seconds * ratio
-
-    def done(self, min_gain: float) -> bool:
-        """Whether more trials are not worth it."""
-        near = self.seconds * (self.best[0] if self.best else 1.0) <= 1.03 * self.least
-        tired = self.batches >= FEWEST_BATCHES and self.hope < min_gain / 2
-        return self.search.exhausted or near or tired
-
-    def row(self) -> dict[str, Any]:
-        """As JSON values, for tables and reports."""
-        return {
-            "task": self.task.name,
-            "spec": self.task.spec.to_dict(),
-            "nodes": list(self.task.nodes),
-            "times": self.task.times,
-            "default_seconds": self.seconds,
-            "best_seconds": self.seconds * (self.best[0] if self.best else 1.0),
-            "least_seconds": self.least,
-            "trials": self.trials,
-            "failures": {**self.failures, **self.search.broken},
-            "rule": self.best[1].rule if self.best else None,
-            "knobs": dict(self.best[1].knobs) if self.best else {},
-        }
 
 
 def session_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -105,8 +58,8 @@ def session_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
 class _Session:
     def __init__(self, job: dict[str, Any], emit: Emit) -> None:
         self._job, self._emit = job, emit
-        # The parent's: it is removed even when this process, or a trial, is killed.
-        self._folder = Path(job["folder"])
+        # In the parent's: it is removed even when this process, or a trial, is killed.
+        self._folder = Path(tempfile.mkdtemp(dir=job["folder"]))
         self._database = Database(Path(job["db"]))
         self._work = work_of(job)
         self._target: Target = self._work.target
@@ -120,15 +73,11 @@ class _Session:
         """The whole session."""
         tasks, left = self._tasks()
         cache = KernelCache(default_folder()) if self._job["cache"] else None
-        self._conditions = Conditions(
-            self._target,
-            self._job["threads"],
-            pool.write_object(self._folder),
-            cache,
-            self._folder,
-            self._job["seed"],
-        )
-        self._machine = self._measured()
+        object_file = pool.write_object(self._folder)
+        self._conditions = Conditions(self._target, object_file, cache, self._folder)
+        devices = open_devices(self._job["devices"], self._target, self._job["threads"])
+        self._farm = Farm(devices, lambda text: self._emit("note", text=text))
+        self._machine = self._farm.ask(lambda device: device.roofline())
         known, self._others = self._known(tasks)
         running = []
         for number, task in enumerate(tasks):
@@ -137,29 +86,16 @@ class _Session:
         self._emit("tasks", rows=[one.row() for one in running])
         self._search(running)
         won = self._final(running)
+        self._farm.close()
         return {
-            "tasks": [one.row() for one in running],
+            "tasks": [{**one.row(), "steps": [*map(asdict, one.steps)]} for one in running],
             "left": left,
             "won": won,
+            "devices": len(devices),
             "trials": self._trials,
             "seconds": time.monotonic() - self._begin,
             "importance": self._model.importance(),
         }
-
-    def _measured(self) -> roofline.Roofline:
-        """What this machine can do, measured in a process that leaves no threads here."""
-        threads = self._job["threads"]
-
-        def work(send: Callable[..., None], _commands: Any) -> None:
-            send(**roofline.measure(self._target, threads).to_dict())
-
-        trial = Trial(work)
-        try:
-            return roofline.Roofline.from_dict(trial.answer(BUILD_SECONDS))
-        except TrialFailed as error:
-            raise CompileError(f"cannot measure what this machine can do: {error}") from error
-        finally:
-            trial.close()
 
     def _tasks(self) -> tuple[list[Task], dict[str, str]]:
         """The model's tasks, those whose name or node the user's pattern matches."""
@@ -192,14 +128,16 @@ class _Session:
             )
         return tasks, left
 
-    def _known(self, tasks: list[Task]) -> tuple[dict[str, list[Record]], list[Record]]:
-        """Earlier trials of these tasks here, by task; and all other trials."""
+    def _known(
+        self, tasks: list[Task]
+    ) -> tuple[dict[str, list[Record]], dict[tuple, list[Record]]]:
+        """Earlier trials of these tasks here, by task; and those of all others, by task."""
         records, problems = self._database.read()
         for problem in problems:
             self._emit("note", text=f"{self._database.path}:{problem.line}: {problem.reason}")
         keys = {task.key for task in tasks}
         own: dict[str, list[Record]] = {}
-        others: list[Record] = []
+        others: dict[tuple, list[Record]] = {}
         for record in records:
             here = record.target == self._fingerprint and record.threads == self._job["threads"]
             if record.confirmed:
@@ -207,25 +145,28 @@ class _Session:
             if here and record.spec in keys:
                 own.setdefault(record.spec, []).append(record)
             elif record.seconds:
-                others.append(record)
+                others.setdefault(record.task, []).append(record)
         return ({}, others) if self._job["fresh"] else (own, others)
 
     # One task
 
     def _begun(self, task: Task, known: list[Record]) -> Progress:
         """The default's time, and what is known from earlier sessions."""
-        search = Search(task, self._target, self._job["seed"])
-        trial, said = self._default(task)
+        space = Space(task, self._target)
+        search = Search(space, self._job["seed"])
+        self._place(task).mkdir()
+        save_arguments(self._place(task), inputs_of(task, self._job["seed"]))
+        said, failure = _built(self._start(task, None, DEFAULT))
+        if said is None:
+            raise _broken(task, failure)
         try:
-            times = sorted(t for _ in range(3) for t in trial.run(0.03))
+            times = sorted(self._farm.ask(lambda device: device.begin(self._place(task))))
         except TrialFailed as error:
-            raise _broken(task, error) from error
-        finally:
-            trial.close()
+            raise _broken(task, str(error)) from error
         seconds = times[len(times) // 2]
         one = Progress(task, search, seconds, self._least(task, said["flops"]))
-        search.told(search.default(), 1.0)
-        self._samples[task.key] = [(search.default(), 1.0)]
+        search.told(space.default(), 1.0)
+        self._samples[task.key] = [(space.default(), 1.0)]
         for record in known:
             candidate = Candidate(Choice(record.rule, dict(record.knobs)), dict(record.facts))
             ratio = record.median / record.default_seconds if record.seconds else None
@@ -234,18 +175,17 @@ class _Session:
 
     def _least(self, task: Task, flops: int | None) -> float:
         """Seconds that so many operations on the task's arguments take at least."""
-        size = sum(4 * math.prod(a.shape) for a in (*task.call.arguments, task.call.result))
+        middle = task.sizes[len(task.sizes) // 2]
+        tensors = (*task.call.arguments, task.call.result)
+        size = sum(4 * math.prod(evaluated(tensor.shape, middle)) for tensor in tensors)
         return self._machine.least_seconds(flops or 0, size)[0]
 
-    def _default(self, task: Task) -> tuple[Trial, dict[str, Any]]:
-        trial = start(task, None, self._conditions, self._reference(task))
-        try:
-            return trial, trial.answer(BUILD_SECONDS)
-        except TrialFailed as error:
-            raise _broken(task, error) from error
+    def _place(self, task: Task) -> Path:
+        """The folder of a task, with its arguments and programs."""
+        return self._folder / task.name
 
-    def _reference(self, task: Task) -> Path:
-        return self._folder / f"{task.name}.npy"
+    def _start(self, task: Task, choice: Choice | None, name: str) -> Process:
+        return start(task, choice, self._conditions, self._place(task) / name)
 
     def _told(
         self,
@@ -255,16 +195,12 @@ class _Session:
         failure: str | None,
         flops: int | None,
     ) -> None:
-        one.trials += 1
-        one.search.told(candidate, ratio)
+        one.told(candidate, ratio, failure)
         if ratio is None:
-            one.failures[failure or "unknown"] += 1
             return
         self._samples[one.task.key].append((candidate, ratio))
         if flops is not None:
             one.least = min(one.least, self._least(one.task, flops))
-        if ratio < (one.best[0] if one.best else 1.0):
-            one.best = (ratio, candidate.choice)
 
     # The search
 
@@ -274,71 +210,62 @@ class _Session:
             if not open_tasks:
                 return
             one = max(open_tasks, key=lambda task: task.total * task.hope)
-            before = one.best[0] if one.best else 1.0
+            before = one.ratio
             self._learn()
-            batch = one.search.next(min(BATCH, self._left()), self._model)
-            self._batch(one, batch)
-            gained = 1.0 - (one.best[0] if one.best else 1.0) / before
-            one.hope = (1 - FOLLOWS) * one.hope + FOLLOWS * gained
-            one.batches += 1
+            self._batch(one, one.search.next(self._left(), self._model))
+            one.gained(before)
 
     def _left(self) -> int:
-        most = self._job["trials"]
-        return BATCH if most is None else max(0, most - self._trials)
+        """How many choices the next batch may have."""
+        batch, most = BATCH * len(self._farm.devices), self._job["trials"]
+        return batch if most is None else max(0, min(batch, most - self._trials))
 
     def _spent(self) -> bool:
         return self._late() or self._left() == 0
 
     def _learn(self) -> None:
-        samples = []
+        known: list[Sample] = []
         for key, tried in self._samples.items():
-            fastest = min(ratio for _, ratio in tried)
-            samples += [Sample(key, c.facts, fastest / ratio) for c, ratio in tried]
-        best: dict[tuple, float] = {}
-        for record in self._others:
-            best[record.task] = min(record.median, best.get(record.task, record.median))
-        for record in self._others:
-            weight = 1.0 if record.target == self._fingerprint else RELATIVE_WEIGHT
-            speed = best[record.task] / record.median
-            samples.append(Sample(str(record.task), record.facts, speed, weight))
-        self._model.fit(samples)
+            known += samples(key, [(c.facts, ratio) for c, ratio in tried])
+        for (spec, target, threads), records in self._others.items():
+            weight = 1.0 if target == self._fingerprint else RELATIVE_WEIGHT
+            tried = [(record.facts, record.median) for record in records]
+            known += samples(f"{spec} {target} {threads}", tried, weight)
+        self._model.fit(known)
 
     def _batch(self, one: Progress, batch: list[Candidate]) -> None:
         """Compile `batch` at the same time, then measure one by one against the default."""
-        reference = self._reference(one.task)
-        default, _ = self._default(one.task)
-        trials: list[tuple[Candidate, Trial]] = []
-        try:
-            for candidate in batch:
-                trial = start(one.task, candidate.choice, self._conditions, reference)
-                trials.append((candidate, trial))
-            ready = [(candidate, trial, _ready(trial)) for candidate, trial in trials]
-            for candidate, trial, (said, failure) in ready:
-                found: Duel | None = None
-                if said is not None:
-                    try:
-                        found = self._plausible(duel(default, trial), said["flops"])
-                    except TrialFailed as error:
-                        if default.ended:
-                            return  # No fault of the choice, which is still to be tried.
-                        failure = str(error)
-                trial.close()
-                self._record(one, candidate, found, failure, said["flops"] if said else None)
-                if self._late():
-                    return
-        finally:
-            default.close()
-            for _, trial in trials:
-                trial.close()
+        named = {f"choice{number}": candidate for number, candidate in enumerate(batch)}
+        ready: dict[str, dict[str, Any]] = {}
+        for some in _runs_of(list(named), BATCH):
+            builds = {n: self._start(one.task, named[n].choice, n) for n in some}
+            for name, process in builds.items():
+                said, failure = _built(process)
+                if said is None:
+                    self._record(one, named[name], None, failure, None)
+                else:
+                    ready[name] = said
+        for name, found in self._farm.duels(self._place(one.task), list(ready)):
+            flops = ready[name]["flops"]
+            if isinstance(found, Duel):
+                found = self._plausible(found, flops)
+            if isinstance(found, Duel):
+                self._record(one, named[name], found, None, flops)
+            else:
+                self._record(one, named[name], None, str(found), flops)
+            if self._late():
+                break
+        for name in named:
+            shutil.rmtree(self._place(one.task) / name, ignore_errors=True)
 
     def _late(self) -> bool:
         budget = self._job["budget"]
         return budget is not None and time.monotonic() - self._begin > budget
 
-    def _plausible(self, found: Duel, flops: int | None) -> Duel:
+    def _plausible(self, found: Duel, flops: int | None) -> Duel | TrialFailed:
         rate = (flops or 0) / found.seconds[1]
         if rate > IMPLAUSIBLE * self._machine.peak:
-            raise TrialFailed(f"{rate / 1e9:.0f} GF/s are more than this machine can do")
+            return TrialFailed(f"{rate / 1e9:.0f} GF/s are more than this machine can do")
         return found
 
     def _record(
@@ -365,14 +292,10 @@ class _Session:
             versions=versions(),
         )
         self._database.append([record])
-        self._told(one, candidate, found.ratio if found else None, failure, flops)
-        self._emit(
-            "trial",
-            row=one.row(),
-            trials=self._trials,
-            seconds=time.monotonic() - self._begin,
-            failure=failure,
-        )
+        seconds, ratio = time.monotonic() - self._begin, found.ratio if found else None
+        self._told(one, candidate, ratio, failure, flops)
+        one.steps.append(Step(seconds, ratio, candidate.score))
+        self._emit("trial", row=one.row(), trials=self._trials, seconds=seconds, failure=failure)
 
     # The end
 
@@ -405,29 +328,39 @@ class _Session:
 
     def _longer(self, task: Task, choice: Choice) -> Duel | None:
         """A choice and the default in turns, for many rounds; None where it fails now."""
-        default, _ = self._default(task)
-        other = start(task, choice, self._conditions, self._reference(task))
+        place, name = self._place(task), "finalist"
         try:
-            other.answer(BUILD_SECONDS)
-            return duel(default, other, FINAL_ROUNDS)
+            if _built(self._start(task, choice, name))[0] is None:
+                return None
+            return self._farm.ask(lambda device: _whole_duel(device, place, name))
         except TrialFailed:
             return None
         finally:
-            default.close()
-            other.close()
+            shutil.rmtree(place / name, ignore_errors=True)
 
 
-def _ready(trial: Trial) -> tuple[dict[str, Any] | None, str | None]:
-    """What a trial says when it can be measured, or why it cannot."""
+def _runs_of(names: list[str], size: int) -> list[list[str]]:
+    return [names[start : start + size] for start in range(0, len(names), size)]
+
+
+def _whole_duel(device: Device, task: Path, choice: str) -> Duel:
+    device.begin(task)
+    return device.duel(task, choice, FINAL_ROUNDS)
+
+
+def _built(process: Process) -> tuple[dict[str, Any] | None, str | None]:
+    """What the process of a build says, or why there is no program."""
     try:
-        return trial.answer(BUILD_SECONDS), None
+        return process.answer(BUILD_SECONDS), None
     except TrialFailed as error:
         return None, str(error)
+    finally:
+        process.close()
 
 
-def _broken(task: Task, error: TrialFailed) -> CompileError:
+def _broken(task: Task, reason: str | None) -> CompileError:
     return CompileError(
-        f"the default kernels of {task.name} do not run: {error}",
+        f"the default kernels of {task.name} do not run: {reason}",
         where=", ".join(task.nodes),
         hint="please report the model; --tasks leaves it out",
     )

@@ -6,13 +6,14 @@ but for the numbers in the weights.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tvm import relax
 
 from tilewright.compiler.lower import argument_of
 from tilewright.compiler.pipeline import Work
+from tilewright.devices.sizes import Sizes, evaluated, representatives
 from tilewright.ops import Spec
 from tilewright.options import SPENDS_ERROR_BUDGET
 from tilewright.targets import Target
@@ -25,13 +26,14 @@ class Task:
     """A group to be tuned.
 
     `call` is one of the groups with this spec, `times` how many there are, `nodes` the ONNX nodes
-    of the first.
+    of the first. `sizes` are what it is measured at: values of its open dimensions.
     """
 
     name: str
     call: GroupCall
     times: int
     nodes: tuple[str, ...]
+    sizes: tuple[Sizes, ...] = ({},)
 
     @property
     def spec(self) -> Spec:
@@ -48,6 +50,7 @@ def tasks_of(work: Work) -> tuple[list[Task], dict[str, str]]:
     """The tasks of a model whose groups are found; and why the other groups are none, by name."""
     exact = work.options.opt_level < SPENDS_ERROR_BUDGET
     kernels = {group.kernel: group for group in reversed(work.fusions.groups)}
+    sizes = representatives(work.bounds)
     found: dict[str, Task] = {}
     left: dict[str, str] = {}
     for call, var in _calls(work, kernels):
@@ -62,13 +65,12 @@ def tasks_of(work: Work) -> tuple[list[Task], dict[str, str]]:
         )
         key = group.spec.key()
         if key in found:
-            known = found[key]
-            found[key] = Task(known.name, known.call, known.times + 1, known.nodes)
-        elif reason := _unfit(described, work.target):
+            found[key] = replace(found[key], times=found[key].times + 1)
+        elif reason := _unfit(described, work.target, sizes):
             left[group.kernel] = reason
         else:
             nodes = tuple(group.nodes(work.origins))
-            found[key] = Task(group.kernel, described, 1, nodes)
+            found[key] = Task(group.kernel, described, 1, nodes, sizes)
     return list(found.values()), left
 
 
@@ -81,21 +83,28 @@ def _calls(work: Work, kernels: dict) -> list[tuple[relax.Call, relax.Var]]:
     ]
 
 
-def _unfit(call: GroupCall, target: Target) -> str | None:
+def _unfit(call: GroupCall, target: Target, sizes: tuple[Sizes, ...]) -> str | None:
     if not able(call, target):
         return "no rule takes it"
-    shapes = [call.result.shape, *(argument.shape for argument in call.arguments)]
-    if not all(isinstance(size, int) for shape in shapes for size in shape):
-        return "its sizes are open: --shape or --dim makes them static"
+    try:
+        for argument in (call.result, *call.arguments):
+            evaluated(argument.shape, sizes[0])
+    except ValueError as error:
+        return f"{error}: --shape or --dim makes it so"
+    if not all(argument.dtype for argument in call.arguments):
+        return "it takes sizes that no tensor of its own has"
     return None
 
 
-def inputs_of(task: Task, seed: int) -> list[np.ndarray]:
-    """Values of the task's arguments: its weights, and random numbers for the others."""
+def inputs_of(task: Task, seed: int) -> list[list[np.ndarray]]:
+    """For each of the task's sizes, its arguments: weights, and random numbers for the others."""
     random = np.random.default_rng(seed)
     return [
-        argument.array
-        if argument.known
-        else random.standard_normal(argument.shape).astype(argument.dtype)
-        for argument in task.call.arguments
+        [
+            argument.array
+            if argument.known
+            else random.standard_normal(evaluated(argument.shape, sizes)).astype(argument.dtype)
+            for argument in task.call.arguments
+        ]
+        for sizes in task.sizes
     ]

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tilewright.analysis.latency import job_inputs, ratio_of_medians, timed_block
+from tilewright.autotune.farm import Farm, open_devices
 from tilewright.autotune.records import Database, Record, now, versions
-from tilewright.compiler import child, runtime
+from tilewright.compiler import child
 from tilewright.compiler.artifact import Artifact
 from tilewright.compiler.child import Emit
-
-SECONDS = 5.0
-FEWEST_CALLS = 10
-# Each takes a turn of so long, so that what waits for one does not spin in the other's time.
-TURN_SECONDS = 0.1
+from tilewright.targets import Target
 
 
 def choices(won: list[dict[str, Any]]) -> dict[str, Any]:
@@ -33,15 +26,8 @@ def confirm(
     `after` has been compared with ONNX Runtime; `target` is the fingerprint of the target.
     Returns seconds of both, the ratio with its interval, and whether the records were confirmed.
     """
-    duel = {
-        "before": str(before.library),
-        "after": str(after.library),
-        "library": str(after.library),
-        "threads": job["threads"],
-        "inputs": [],
-        "seed": job["seed"],
-    }
-    found = child.call(f"{__name__}:duel_job", duel, doing="measuring")
+    files = {"before": str(before.library), "after": str(after.library)}
+    found = child.call(f"{__name__}:compare_job", {**job, **files}, doing="measuring")
     right = bool(after.check["passed"])
     faster = found["ratio"]["median"] >= 1.0
     if right and faster:
@@ -64,17 +50,12 @@ def _record(row: dict[str, Any], target: str, threads: int) -> Record:
     )
 
 
-def duel_job(job: dict[str, Any], _emit: Emit) -> dict[str, Any]:
+def compare_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Both libraries in turns: seconds of each, and how many times as fast the second is."""
-    models = {name: runtime.load(job[name], job["threads"]) for name in ("before", "after")}
-    inputs = job_inputs(job)
-    times: dict[str, list[float]] = {name: [] for name in models}
-    begin = time.perf_counter()
-    while time.perf_counter() - begin < SECONDS or len(times["after"]) < FEWEST_CALLS:
-        for name, model in models.items():
-            times[name] += timed_block(model, inputs, TURN_SECONDS)
-    return {
-        "before_seconds": float(np.median(times["before"])),
-        "after_seconds": float(np.median(times["after"])),
-        "ratio": ratio_of_medians(times["before"], times["after"]),
-    }
+    devices = open_devices(job["devices"], Target.from_dict(job["target"]), job["threads"])
+    farm = Farm(devices, lambda text: emit("note", text=text))
+    before, after = Path(job["before"]), Path(job["after"])
+    try:
+        return farm.ask(lambda device: device.compare(before, after, job["seed"]))
+    finally:
+        farm.close()

@@ -19,6 +19,7 @@ COMMANDS = {
     "bench": "Measure latency beside ONNX Runtime's, in one run.",
     "profile": "Show where the time of a run goes, kernel by kernel.",
     "tune": "Search for the fastest kernels by measuring them; keep what wins.",
+    "board": "Let machines measure for a session elsewhere.",
     "db": "Look at tuning records, and keep them in order.",
     "inspect": "Show what is in a model or an artifact.",
     "targets": "List what can be compiled for, and what this machine is.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -91,18 +92,53 @@ def command(
             save(path)
             size = bytes_text(artifact.library.stat().st_size)
             click.echo(f"{path}  {size}  {artifact.manifest['target']['title']}")
-    if said := _tuned_text(artifact.manifest["tuning"], model):
+    if said := tuned_text(artifact.manifest, model, verbose=level > 0):
+        console.say(said, level)
+    if said := _not_quite(db, artifact.manifest, target, threads):
         console.say(said, level)
     if artifact.unchecked:
         console.say(f"not checked: {artifact.unchecked}", level)
     return 0
 
 
-def _tuned_text(tuning: dict[str, Any], model: Path) -> str:
-    """How many groups have a record; nothing where none has."""
+def tuned_text(manifest: dict[str, Any], model: Path, verbose: bool) -> str:
+    """How many groups have a record; nothing where none has. `verbose` lists the others."""
+    tuning = manifest["tuning"]
     lines = [f"the record of {name} does not fit: {why}" for name, why in tuning["unfit"].items()]
-    tuned, groups = len(tuning["tuned"]), tuning["groups"]
-    if tuned:
-        others = f"; `tilewright tune {model}` tunes the others" if tuned < groups else ""
-        lines.append(f"{tuned} of {groups} groups tuned{others}")
+    tuned, groups = set(tuning["tuned"]), tuning["groups"]
+    if not tuned:
+        return "\n".join(lines)
+    work = _work_by_group(manifest)
+    whole = sum(work.values()) or 1
+    share = sum(flops for name, flops in work.items() if name in tuned) / whole
+    others = sorted((n for n in work if n not in tuned), key=lambda name: -work[name])
+    said = f"{len(tuned)} of {groups} groups tuned, {share:.0%} of the operations"
+    if others:
+        said += f"; `tilewright tune {model}` tunes the others"
+    lines.append(said)
+    if verbose:
+        lines += [
+            f"  not tuned: {name}, {work[name] / whole:.1%}: tilewright tune {model} --tasks {name}"
+            for name in others
+        ]
     return "\n".join(lines)
+
+
+def _work_by_group(manifest: dict[str, Any]) -> dict[str, int]:
+    """Operations of a run in each group that a rule took."""
+    found: dict[str, int] = {}
+    for kernel in manifest["kernels"]:
+        if kernel["rule"] != "fallback":
+            flops = kernel["calls"] * (kernel["flops"] or 0)
+            found[kernel["group"]] = found.get(kernel["group"], 0) + flops
+    return found
+
+
+def _not_quite(db: Path | bool, manifest: dict[str, Any], target: str, threads: int | None) -> str:
+    """Which records of the model's groups are for something else; nothing where none is."""
+    from tilewright.autotune.records import not_quite
+    from tilewright.targets import host, resolve
+
+    specs = {json.dumps(kernel["spec"], sort_keys=True) for kernel in manifest["kernels"]}
+    found = not_quite(db, specs, resolve(target), threads or host.default_threads())
+    return "\n".join(f"{count} records are {why}" for why, count in found.items())

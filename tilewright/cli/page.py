@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from html import escape
 
 _PAGE = """\
@@ -37,6 +38,8 @@ th {{ font-weight: 600; font-size: .85rem; color: var(--soft); vertical-align: b
 tr:hover td {{ background: var(--tint); }}
 pre {{ font-size: .8rem; line-height: 1.25; overflow-x: auto; padding: 1rem;
   background: var(--tint); }}
+figure {{ margin: 0; max-width: 60rem; background: white; }}
+figure svg {{ width: 100%; height: auto; }}
 footer {{ margin-top: 3rem; font-size: .85rem; color: var(--soft); }}
 @media print {{ nav {{ display: none; }} body {{ max-width: none; margin: 0; font-size: 11px; }} }}
 </style>
@@ -67,15 +70,19 @@ def page(
     lines: list[str],
     version: str,
     drawing: str = "",
+    figures: Sequence[tuple[str, str]] = (),
 ) -> str:
     """The page's text: `tables` are (heading, column names, rows of cells); `drawing` is shown as
-    it is.
+    it is; `figures` are headings and SVGs.
     """
     body = [_table(*table) for table in tables]
     parts = [heading for heading, _, _ in tables if heading]
     if drawing:
         body.append(f"{_heading('graph')}<pre>{escape(drawing)}</pre>")
         parts.append("graph")
+    for heading, svg in figures:
+        body.append(f"{_heading(heading)}<figure>{svg}</figure>")
+        parts.append(heading)
     body += [f"<p>{escape(line)}</p>" for line in lines]
     links = " ".join(f'<a href="#{_anchor(part)}">{escape(part)}</a>' for part in parts)
     return _PAGE.format(

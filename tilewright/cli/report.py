@@ -25,6 +25,8 @@ class Report:
     tables: list[tuple[str, list[str], list[list[str]]]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     drawing: str = ""
+    # Headings and SVGs, which the page alone shows.
+    figures: list[tuple[str, str]] = field(default_factory=list)
 
     def table(self, title: str, header: list[str], rows: list[list[Any]]) -> None:
         """Add a table; cells become text."""
@@ -42,7 +44,7 @@ class Report:
         click.echo(text if json_to == "-" else self._text(), nl=json_to == "-")
 
     def _page(self) -> str:
-        return page(self.title, self.tables, self.lines, __version__, self.drawing)
+        return page(self.title, self.tables, self.lines, __version__, self.drawing, self.figures)
 
     def _text(self) -> str:
         out = io.StringIO()

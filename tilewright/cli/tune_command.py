@@ -14,6 +14,7 @@ import click
 from tilewright.autotune.records import default_path
 from tilewright.cli import console, flags
 from tilewright.cli.report import Report, seconds_text
+from tilewright.devices.where import BOARD_PORT, TRACKER_PORT, Where, address_value
 from tilewright.errors import OptionError
 from tilewright.options import CompileOptions
 
@@ -37,6 +38,24 @@ def share_value(text: str) -> float:
     return number / 100 if text.endswith("%") else number
 
 
+def where_value(
+    board: str | None, tracker: str | None, key: str | None, most: int | None
+) -> Where | None:
+    """The boards that --board or --tracker name; None without them: this machine."""
+    given = board or tracker
+    if given is None:
+        if key or most:
+            raise OptionError("which boards?", expected="--board HOST:PORT or --tracker HOST:PORT")
+        return None
+    if board and tracker:
+        raise OptionError("both a board and a tracker", expected="--board or --tracker")
+    if key is None:
+        raise OptionError("boards answer to their key only", where=given, expected="--key KEY")
+    if board:
+        return Where(address_value(board, BOARD_PORT), key)
+    return Where(address_value(given, TRACKER_PORT), key, tracked=True, most=most)
+
+
 @click.command("tune")
 @click.argument("model", type=click.Path(path_type=Path), metavar="MODEL.onnx")
 @click.option("--budget", metavar="20m", help="How long to search; default 20m without --trials.")
@@ -50,6 +69,10 @@ def share_value(text: str) -> float:
 )
 @click.option("--fresh", is_flag=True, help="Do not use what earlier sessions measured.")
 @click.option("--tasks", metavar="PATTERN", help="Tune these groups or ONNX nodes only.")
+@click.option("--board", metavar="HOST:PORT", help="Measure on this board (`board serve`).")
+@click.option("--tracker", metavar="HOST:PORT", help="Measure on the boards of this tracker.")
+@click.option("--key", metavar="KEY", help="The word that the boards were started with.")
+@click.option("--devices", type=click.IntRange(min=1), metavar="MAX", help="Use so many at most.")
 @flags.database
 @flags.compiling
 @flags.threads
@@ -62,6 +85,10 @@ def command(
     min_gain: str,
     fresh: bool,
     tasks: str | None,
+    board: str | None,
+    tracker: str | None,
+    key: str | None,
+    devices: int | None,
     db: Path | None,
     target: str,
     shapes: dict,
@@ -93,11 +120,14 @@ def command(
             tasks=tasks,
             db=db,
             threads=threads,
+            devices=where_value(board, tracker, key, devices),
             progress=view,
         )
     report = Report(f"tuning of {model.name}", found)
     _add_tasks(report, found)
     _add_summary(report, found, model)
+    if html_to is not None:
+        _add_plots(report, found)
     report.emit(json_to, html_to)
     return 0
 
@@ -187,7 +217,10 @@ class SessionView:
         self._live.update(Group(*parts))
 
 
-TASK_COLUMNS = ("task", "of the time", "default", "best", "roof", "trials", "gain", "ONNX nodes")
+TASK_COLUMNS = (
+    *("task", "of the time", "default", "best", "roof", "trials", "misranked", "gain"),
+    "ONNX nodes",
+)
 
 
 def task_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
@@ -202,6 +235,7 @@ def task_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
             seconds_text(row["best_seconds"]),
             seconds_text(row["least_seconds"]),
             str(row["trials"]),
+            "" if row["misranked"] is None else f"{row['misranked']:.0%}",
             f"{row['default_seconds'] / row['best_seconds'] - 1:+.1%}",
             " ".join(row["nodes"][:1]) + (" ..." if row["nodes"][1:] else ""),
         ]
@@ -224,10 +258,23 @@ def _add_tasks(report: Report, found: dict[str, Any]) -> None:
         )
 
 
+def _add_plots(report: Report, found: dict[str, Any]) -> None:
+    from tilewright.cli import tuning_plots
+
+    try:
+        report.figures = tuning_plots.plots(found)
+    except ImportError:
+        report.lines.append(tuning_plots.NOT_INSTALLED)
+
+
+def _devices_text(count: int) -> str:
+    return f" of {count} devices" if count > 1 else ""
+
+
 def _add_summary(report: Report, found: dict[str, Any], model: Path) -> None:
     report.lines.append(
-        f"{found['trials']} trials in {found['seconds']:.0f} s on {found['threads']} threads; "
-        f"records in {found['db']}"
+        f"{found['trials']} trials in {found['seconds']:.0f} s on {found['threads']} threads"
+        f"{_devices_text(found['devices'])}; records in {found['db']}"
     )
     if "model" not in found:
         report.lines.append("nothing beats the defaults: no record was confirmed")

@@ -40,16 +40,9 @@ def work_of(job: dict[str, Any]) -> pipeline.Work:
     """The Work that a job (JSON values) describes."""
     # Long chains of operators recurse deeply in the importer and in TVM's Python visitors.
     sys.setrecursionlimit(20_000)
-    facts = {
-        name: value
-        for name, value in job["target"].items()
-        if name not in ("vector_bits", "vector_registers")
-    }
-    facts["features"] = tuple(facts["features"])
-    facts["family_models"] = tuple(tuple(triple) for triple in facts["family_models"])
     return pipeline.Work(
         path=Path(job["path"]),
-        target=Target(**facts),
+        target=Target.from_dict(job["target"]),
         options=CompileOptions.from_dict(job["options"]),
         shapes=job["shapes"],
         folder=Path(job["folder"]),

@@ -113,6 +113,7 @@ def kernel_calls(work: Work) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "calls": calls,
+                "group": group,
                 "fusion": found[0].fusion if found else None,
                 "spec": found[0].spec.to_dict() if found else None,
                 "rule": str(function.attrs.get(RULE, "fallback")),

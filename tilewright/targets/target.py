@@ -5,7 +5,7 @@ Rules and passes read these fields and never the name: a new CPU is a new row.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from tilewright.errors import TargetError
@@ -113,3 +113,11 @@ class Target:
         facts["features"] = list(self.features)
         facts["family_models"] = [list(triple) for triple in self.family_models]
         return {**facts, "vector_bits": self.vector_bits, "vector_registers": self.vector_registers}
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Target:
+        """The target that `to_dict` described."""
+        facts = {field.name: values[field.name] for field in fields(Target)}
+        facts["features"] = tuple(facts["features"])
+        facts["family_models"] = tuple(tuple(triple) for triple in facts["family_models"])
+        return Target(**facts)

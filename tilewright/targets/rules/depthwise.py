@@ -19,6 +19,7 @@ from tvm.tirx import Stmt
 from tilewright.ops import Step
 from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands
 from tilewright.targets.rules.geometry import Geometry
+from tilewright.targets.rules.knobs import pick
 from tilewright.targets.rules.register_tile import LINE_FLOATS, heights, lanes_of
 from tilewright.targets.rules.rule import Given, Launch
 from tilewright.targets.rules.tir import (
@@ -40,6 +41,8 @@ from tilewright.targets.target import Target
 
 # Outputs side by side in one tile: with 3 taps each, 7 share 9 columns of x.
 POSITIONS = 7
+# Registers beside the sums of a tile: a tap, and values of x on their way.
+SPARE_REGISTERS = 3
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,9 @@ def launch(
     out = kernel.param(g.y_last, "float32", "y")
     also = ((g.batch, g.out[0], channels),) if means else ()
     of_lines = kernel.param(*also, "float32", "means") if means else None
-    nest = _Nest(g, values, weights, out, Epilogue(steps, operands), lanes, of_lines)
+    most = min(g.out[1], target.vector_registers - SPARE_REGISTERS)
+    wide = pick(name, "positions", range(1, most + 1), min(POSITIONS, g.out[1]))
+    nest = _Nest(g, values, weights, out, Epilogue(steps, operands), lanes, of_lines, wide)
     body = nest.whole(kernel.size(g.batch))
     return Launch(kernel.finish(body), (x, taps, *inputs), g.y_last, "float32", also)
 
@@ -108,9 +113,10 @@ class _Nest:
         epilogue: Epilogue,
         lanes: int,
         means: Flat | None,
+        positions: int,
     ) -> None:
         self._g, self._x, self._w, self._out, self._epilogue = g, x, w, out, epilogue
-        self._lanes, self._means = lanes, means
+        self._lanes, self._means, self._positions = lanes, means, positions
         self._lines = stretches(
             *(g.size[0], g.out[0], g.kernel[0], g.strides[0], g.dilation[0], g.begins[0])
         )
@@ -137,7 +143,7 @@ class _Nest:
             line = (image * g.out[0] + h) * g.channels
             steps.append(fill(self._means, line, g.channels, self._lanes))
         first = 0
-        for count, size in heights(g.out[1], POSITIONS):
+        for count, size in heights(g.out[1], self._positions):
             starts = [first + i * size for i in range(count)]
             inner = [start for start in starts if self._is_inner(start, size)]
             # Inner tiles are neighbours: they are a loop, the others one statement each.

@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
-from tilewright.autotune import duel as module
-from tilewright.autotune.duel import FEWEST_ROUNDS, MOST_ROUNDS, duel
-from tilewright.autotune.trial import TrialFailed
+from tilewright.devices import duel as module
+from tilewright.devices.duel import FEWEST_ROUNDS, MOST_ROUNDS, duel, quartiles
+from tilewright.devices.process import TrialFailed
 
 
 class _Program:
@@ -54,3 +54,7 @@ def test_the_end_of_a_process_is_handed_on():
     with pytest.raises(TrialFailed):
         duel(_Program(1.0), Dead())
     assert module.BLOCK_SECONDS < 1
+
+
+def test_quartiles():
+    assert quartiles([5.0, 1.0, 3.0, 2.0, 4.0]) == (2.0, 3.0, 4.0)

@@ -6,11 +6,11 @@ other       |##|  |##|        ratio of each pair of neighbours; the median of th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-
-from tilewright.autotune.trial import Trial, quartiles
 
 BLOCK_SECONDS = 0.02
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 8
@@ -20,6 +20,13 @@ HOPELESS = 1.35
 AGREED = 0.02
 # A block in which the default took so much longer than in its best one: others used the machine.
 BUSY = 1.25
+
+
+class Runs(Protocol):
+    """A program that waits to be run."""
+
+    def run(self, seconds: float) -> list[float]:
+        """Seconds of each run, for about `seconds`."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Duel:
         return tuple(q * factor for q in self.seconds)
 
 
-def duel(default: Trial, other: Trial, rounds: int = MOST_ROUNDS) -> Duel:
+def duel(default: Runs, other: Runs, rounds: int = MOST_ROUNDS) -> Duel:
     """Measure until the rounds agree, or the other is clearly slower.
 
     Raises TrialFailed when one of the processes ends.
@@ -68,3 +75,8 @@ def _ratios(pairs: list[tuple[list[float], list[float]]]) -> list[float]:
     best = min(default for default, _ in medians)
     calm = [other / default for default, other in medians if default <= BUSY * best]
     return calm or [other / default for default, other in medians]
+
+
+def quartiles(times: Sequence[float]) -> tuple[float, float, float]:
+    """25%, median and 75%, seconds."""
+    return tuple(float(q) for q in np.percentile(times, [25, 50, 75]))

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tilewright.autotune.farm import Farm
+from tilewright.devices.device import DeviceLost
+from tilewright.devices.duel import Duel
+from tilewright.devices.process import TrialFailed
+from tilewright.errors import CompileError
+
+TASK = Path("task")
+CHOICES = [f"choice{n}" for n in range(12)]
+
+
+class _Device:
+    """Answers after `pause`; is lost after `lives` duels, and with each of `poison`."""
+
+    def __init__(self, name, lives=1000, pause=0.0, poison=()):
+        self.name, self.lives, self.pause, self.poison = name, lives, pause, poison
+        self.done, self.closed = [], False
+
+    def begin(self, task):
+        return [1.0]
+
+    def duel(self, task, choice, rounds):
+        time.sleep(self.pause)
+        if self.lives == 0 or choice in self.poison:
+            raise DeviceLost(f"{self.name}: unplugged")
+        self.lives -= 1
+        self.done.append(choice)
+        if choice == "choice3":
+            raise TrialFailed("it is no good")
+        return Duel((1.0, 1.0, 1.0), 1.0, (1.0,))
+
+    def end(self):
+        pass
+
+    def close(self):
+        self.closed = True
+
+
+def _measured(devices):
+    lost = []
+    farm = Farm(devices, lost.append)
+    return dict(farm.duels(TASK, CHOICES)), lost, farm
+
+
+def test_every_choice_is_measured_once_and_all_devices_work():
+    devices = [_Device(str(n), pause=0.01) for n in range(3)]
+    found, lost, _ = _measured(devices)
+    assert sorted(found) == sorted(CHOICES) and lost == []
+    assert sorted(c for d in devices for c in d.done) == sorted(CHOICES)
+    assert all(device.done for device in devices)
+    assert isinstance(found["choice3"], TrialFailed) and isinstance(found["choice4"], Duel)
+
+
+def test_a_lost_device_loses_no_choice():
+    devices = [_Device("a", lives=2, pause=0.01), _Device("b", pause=0.01)]
+    found, lost, farm = _measured(devices)
+    assert sorted(found) == sorted(CHOICES)
+    assert len(lost) == 1 and "a: unplugged; 1 devices are left" in lost[0]
+    assert farm.devices == [devices[1]] and devices[0].closed
+
+
+def test_the_last_choice_of_a_lost_device_is_measured_by_one_that_was_done():
+    devices = [_Device("a", lives=0, pause=0.2), _Device("b")]
+    found, _, _ = _measured(devices)
+    assert sorted(found) == sorted(CHOICES)
+
+
+def test_a_choice_that_takes_devices_down_is_given_up():
+    devices = [_Device(str(n), poison=("choice5",)) for n in range(4)]
+    found, lost, _ = _measured(devices)
+    assert sorted(found) == sorted(CHOICES) and len(lost) == 2
+    assert "devices were lost with it" in str(found["choice5"])
+
+
+def test_without_devices_the_session_ends():
+    with pytest.raises(CompileError, match="no device is left"):
+        _measured([_Device("a", lives=3), _Device("b", lives=3)])
+
+
+def test_who_stops_listening_stops_the_measuring():
+    device = _Device("a", pause=0.01)
+    duels = Farm([device], print).duels(TASK, CHOICES)
+    next(duels)
+    duels.close()
+    assert len(device.done) < len(CHOICES) and threading.active_count() < 20
+
+
+def test_a_question_goes_to_the_next_device_when_one_is_lost():
+    def question(device):
+        if device.name == "a":
+            raise DeviceLost("a: unplugged")
+        return device.name
+
+    farm = Farm([_Device("a"), _Device("b")], lambda _text: None)
+    assert farm.ask(question) == "b"
