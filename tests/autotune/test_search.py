@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tilewright.autotune import search as module
 from tilewright.autotune import space as spaces
 from tilewright.autotune.cost_model import CostModel
 from tilewright.autotune.search import Search
@@ -13,11 +12,6 @@ from tilewright.targets.rules.catalogue import Choice, lower_by
 from tilewright.targets.rules.knobs import Choices, Knob
 
 TARGET = resolve("x86-64-avx2")
-
-
-@pytest.fixture(autouse=True)
-def _few_draws(monkeypatch):
-    monkeypatch.setattr(module, "DRAWN", 12)
 
 
 @pytest.fixture

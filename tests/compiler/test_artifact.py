@@ -7,6 +7,7 @@ import pytest
 
 from tests import models
 from tests.compiling import compile_here
+from tilewright.compiler import sections
 from tilewright.compiler.artifact import (
     Artifact,
     check_library_name,
@@ -52,7 +53,7 @@ def test_a_bundle_carries_hashes_of_its_files(artifact, tmp_path):
     folder = artifact.save_bundle(tmp_path / "bundle")
     manifest = read_bundle(folder)
     assert manifest["files"]["run.py"] == sha256_of(folder / "run.py")
-    assert manifest["check"]["passed"] and manifest["format"] == 1
+    assert manifest["check"]["passed"] and manifest["format"] == sections.FORMAT
     assert sorted(p.name for p in folder.iterdir()) == [
         *("golden_inputs.npz", "golden_outputs.npz", "manifest.json", "model.so", "run.py")
     ]

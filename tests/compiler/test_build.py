@@ -3,13 +3,14 @@ from __future__ import annotations
 import re
 import subprocess
 
+import numpy as np
 import onnx
 import pytest
 from onnx import helper
 
 from tests import models
 from tests.compiling import compile_here
-from tilewright.compiler import build
+from tilewright.compiler import build, runtime
 from tilewright.compiler.kernel_cache import KernelCache
 from tilewright.errors import UnsupportedModel
 
@@ -17,6 +18,19 @@ from tilewright.errors import UnsupportedModel
 def test_kernels_are_listed_in_the_order_of_the_calls(tmp_path):
     work = compile_here(models.linear(), tmp_path, until="legalize", opt_level=0)
     assert build.called_kernels(work.mod["main"]) == ["matmul", "add", "relu"]
+
+
+def test_results_that_may_be_an_input_or_a_weight(tmp_path):
+    work = compile_here(models.returns_input_and_weight(), tmp_path)
+    assert [row["owned"] for row in work.interface["outputs"]] == [False, False, True]
+    # The memory of a reshaped input is the input's.
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    x, y = models.value("x", (64, 32)), models.value("y", (32, 64))
+    work = compile_here(models.model(nodes, [x], [y], {"shape": np.array([32, 64])}), tmp_path)
+    module = runtime.load(work.library)
+    given = np.zeros((64, 32), np.float32)
+    module(given).fill(1)
+    assert not given.any()
 
 
 def test_the_folder_holds_no_weights_twice(tmp_path):

@@ -23,7 +23,8 @@ def test_is_json(made):
 
 def test_says_what_goes_in_and_comes_out(made):
     assert made["inputs"] == [{"name": "x", "dtype": "float32", "shape": [1, "tokens", 32]}]
-    assert made["outputs"] == [{"name": "y", "dtype": "float32", "shape": [1, "tokens", 32]}]
+    (output,) = made["outputs"]
+    assert output == {"name": "y", "dtype": "float32", "shape": [1, "tokens", 32], "owned": True}
     assert made["dims"] == {"tokens": [1, 64]}
 
 

@@ -61,10 +61,10 @@ class CostModel:
 
     def fit(self, samples: Sequence[Sample]) -> None:
         """Learn from all `samples`."""
-        import xgboost
-
         if len(samples) < FEWEST:
             return
+        import xgboost
+
         ordered = sorted(samples, key=lambda sample: sample.task)
         self._names = sorted({name for sample in ordered for name in sample.facts})
         sizes = _runs([sample.task for sample in ordered])
@@ -80,10 +80,10 @@ class CostModel:
 
     def scores(self, facts: Sequence[Mapping[str, float]]) -> tuple[np.ndarray, np.ndarray]:
         """Mean and spread of the scores; both 0 before anything is learnt."""
-        import xgboost
-
         if not self._boosters or not facts:
             return np.zeros(len(facts)), np.zeros(len(facts))
+        import xgboost
+
         data = xgboost.DMatrix(self._matrix(facts))
         each = np.stack([booster.predict(data) for booster in self._boosters])
         return each.mean(axis=0), each.std(axis=0)

@@ -1,6 +1,6 @@
 """Which choices of a task to try next: drawn at random and near the best, picked by the cost model.
 
-    drawn = 32 at random + 32 that differ from one of the best in a knob or two
+    drawn = four for each: half at random, half that differ from one of the best in a knob or two
     tried = those with the highest scores, and a few of the drawn as they come
 
 None is drawn twice, and none that has been tried.
@@ -16,7 +16,8 @@ from typing import Protocol
 from tilewright.autotune.cost_model import CostModel
 from tilewright.autotune.space import Candidate
 
-DRAWN = 32
+# So many are drawn for each that is tried.
+DRAWN = 4
 # Of a batch, the share that is picked by chance: the model may be wrong.
 BY_CHANCE = 0.2
 # How many of the best are varied.
@@ -66,7 +67,7 @@ class Search:
 
     def next(self, count: int, model: CostModel) -> list[Candidate]:
         """At most `count` choices to try; fewer, or none, where all have been tried."""
-        drawn = self._draw()
+        drawn = self._draw(DRAWN * count)
         self.exhausted = not drawn
         if not drawn:
             return []
@@ -80,10 +81,10 @@ class Search:
         rest = scored[count - lucky :]
         return scored[: count - lucky] + self._random.sample(rest, min(lucky, len(rest)))
 
-    def _draw(self) -> list[Candidate]:
+    def _draw(self, count: int) -> list[Candidate]:
         found: dict[tuple, Candidate] = {}
         repeats = 0
-        while len(found) < 2 * DRAWN and repeats < MOST_REPEATS:
+        while len(found) < count and repeats < MOST_REPEATS:
             try:
                 candidate = self._one(near=len(found) % 2 == 1)
             except Exception as error:  # Whatever a rule makes of odd knobs: the session goes on.

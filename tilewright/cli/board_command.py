@@ -42,6 +42,7 @@ def serve(key: str, host: str, port: int, tracker: str | None, level: int, seed:
     """Measure for others on this machine, until Ctrl-C."""
     from tilewright.devices import server
 
+    _end_with_sigterm()
     _warn(host, level)
     report_to = address_value(tracker, TRACKER_PORT) if tracker else None
     started = server.start(key, (host, port), report_to)
@@ -59,6 +60,7 @@ def tracker(host: str, port: int, level: int, seed: int) -> int:
     """Know which boards there are, until Ctrl-C."""
     from tilewright.devices import server
 
+    _end_with_sigterm()
     _warn(host, level)
     started = server.start_tracker((host, port))
     console.say(f"listening on {host}:{started.port}; Ctrl-C ends it", level)
@@ -105,6 +107,11 @@ def check(
     return 0
 
 
+def _end_with_sigterm() -> None:
+    """A service manager ends a service so; before anyone is told that it is there."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 def _warn(host: str, level: int) -> None:
     if host != LOOPBACK:
         console.say(
@@ -115,8 +122,6 @@ def _warn(host: str, level: int) -> None:
 
 
 def _until_interrupted(started: Any) -> int:
-    # A service manager ends a service with SIGTERM.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         signal.pause()
     except KeyboardInterrupt:

@@ -31,6 +31,25 @@ def called_kernels(main: relax.Function) -> list[str]:
     ]
 
 
+def owned_results(main: relax.Function) -> list[bool]:
+    """Which results of the planned `main` are memory that it has allocated, in order.
+
+    The others may be an input or a weight, as it is or in another shape.
+    """
+    bindings = {b.var: b.value for block in main.body.blocks for b in block.bindings}
+    result = main.body.body
+    whole = bindings.get(result, result)
+    fields = list(whole.fields) if isinstance(whole, relax.Tuple) else [result]
+    return [_is_allocated(bindings.get(field)) for field in fields]
+
+
+def _is_allocated(value: relax.Expr | None) -> bool:
+    return isinstance(value, relax.Call) and value.op == _ALLOCATE
+
+
+_ALLOCATE = tvm.ir.Op.get("relax.vm.alloc_tensor")
+
+
 def generate_code(work: Work) -> str:
     """Compile `main` to VM bytecode, and every kernel with LLVM unless the cache has it."""
     try:

@@ -211,6 +211,14 @@ def _weights(work: Work) -> str:
     return f"{len(work.weights.arrays)} tensors, {work.weights.size_bytes / 1e6:.1f} MB"
 
 
+def _plan(work: Work) -> str:
+    note = _passes(*_PLAN)(work)
+    owned = build.owned_results(work.mod["main"])
+    for row, own in zip(work.interface["outputs"], owned, strict=True):
+        row["owned"] = own
+    return note
+
+
 _CLEAN_UP = (
     relax.transform.CanonicalizeBindings(),
     relax.transform.EliminateCommonSubexpr(),
@@ -304,7 +312,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage("schedule", _schedule, "after fusion: a fused kernel gets one loop nest"),
     Stage("weights", _weights, "after scheduling, which may still move constants"),
-    Stage("plan", _passes(*_PLAN), "memory and VM calls; weights are parameters by now"),
+    Stage("plan", _plan, "memory and VM calls; weights are parameters by now"),
     Stage("codegen", build.generate_code, "LLVM, for the kernels that the cache has not"),
     Stage("link", build.link, "one library with kernels, weights and manifest"),
 )

@@ -17,7 +17,7 @@ from tilewright.errors import ArtifactError
 from tilewright.targets import toolchain
 
 # Changes when the meaning of a manifest's keys does (docs/artifact.md).
-FORMAT = 1
+FORMAT = 2
 MANIFEST_SECTION = ".tilewright.manifest"
 WEIGHTS_SECTION = ".tilewright.weights"
 WEIGHTS_SYMBOL = "tilewright_weights"
