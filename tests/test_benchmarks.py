@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import json
 
 import numpy as np
 import pytest
 
 from benchmarks import (
+    conformance,
+    farm,
     footprint,
     fusion_speed,
     kernels,
     latency,
     machine,
     operators,
+    replay,
+    trials,
     tuning,
     turns,
 )
+from benchmarks.operators import Conv
 from tests import models
 from tests.compiling import compile_here, reference
+from tests.net import Net
 from tilewright.analysis import roofline
 from tilewright.analysis.roofline import Level, Roofline
 
@@ -169,3 +177,94 @@ def test_tuning(tiny, capsys):
     assert list(run["engines"]) == ["tuned", "untuned", "onnxruntime"]
     assert found["summary"]["onnxruntime"] == pytest.approx(run["ratios"]["onnxruntime"]["median"])
     assert "ORT/tuned" in capsys.readouterr().out
+
+
+def test_boards_of_a_tracker_measure_and_one_may_die(monkeypatch):
+    monkeypatch.setattr(farm, "BOARD_PORT", 19690)
+    monkeypatch.setattr(farm, "TRACKER_PORT", 19890)
+    found = farm.measure(boards=2, trials=8, pause=0.2, dies_after=2)
+    assert found["recorded"] == 8 and found["doubled"] == found["failed"] == 0
+    assert any("lost" in note and "1 devices are left" in note for note in found["notes"])
+
+
+@pytest.fixture
+def tables(monkeypatch, tmp_path):
+    """Tables of tasks whose times follow from two knobs."""
+    monkeypatch.setattr(replay, "SPACES", tmp_path / "spaces")
+    monkeypatch.setattr(replay, "PLOT", tmp_path / "replay.svg")
+    monkeypatch.setattr(replay, "TASKS", {"first": None, "second": None})
+    replay.SPACES.mkdir()
+    for best, name in enumerate(replay.TASKS, 3):
+        rows = []
+        for rows_knob, panels in itertools.product(range(12), range(30)):
+            ratio = 0.5 + 0.05 * abs(rows_knob - best) + 0.02 * abs(panels - 20)
+            facts = {"rows": float(rows_knob), "panels": float(panels)}
+            knobs = {"rows": rows_knob, "panels": panels}
+            rows.append({"rule": "conv", "knobs": knobs, "facts": facts, "ratio": ratio})
+        data = {"machine": {}, "threads": 1, "whole": True, "rows": rows}
+        replay._file(name).write_bytes(gzip.compress(json.dumps(data).encode()))
+
+
+def test_the_replayed_cost_model_beats_chance(tables, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(machine, "RESULTS", tmp_path)
+    assert replay.main(["--seeds", "3"]) == 0
+    found = json.loads((tmp_path / "replay.json").read_text())
+    for row in found["tasks"].values():
+        assert row["choices"] == 360 and row["default"] == pytest.approx(2.0)
+        assert row["median"]["cost model"] < row["median"]["random"]
+    assert found["summary"]["cost model / random, median"] < 1
+    assert (tmp_path / "replay.svg").read_text().count("<svg") == 1
+    assert "360 choices" in capsys.readouterr().out
+
+
+def test_a_table_is_recorded(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(replay, "SPACES", tmp_path)
+    monkeypatch.setattr(replay, "TASKS", {"small": Conv(16, 6, 24, 1)})
+    replay.record("small", 3, 1)
+    table = replay.Table.read("small")
+    assert len(table.candidates) == 3 and all(table.ratios.values())
+    assert "3 choices" in capsys.readouterr().out
+
+
+def test_trials_are_timed(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(machine, "RESULTS", tmp_path)
+    monkeypatch.setattr(trials, "CONVOLUTIONS", (Conv(16, 6, 24, 1),))
+    assert trials.main(["--trials", "2"]) == 0
+    (row,) = json.loads((tmp_path / "trials.json").read_text())["sessions"].values()
+    assert row["trials"] == 2 and 0 < row["trial_seconds"] < row["seconds"]
+    assert "2 choices in" in capsys.readouterr().out
+
+
+def _case(name, model, inputs, outputs):
+    return conformance.Case(name, model, [(inputs, outputs)], 1e-3, 1e-7)
+
+
+def test_a_conformance_test_passes_or_says_why_not():
+    x, y = np.float32([[-1, 2, 3]] * 2), np.float32([[0, 2, 3]] * 2)
+    relu = models.unary("Relu")
+    assert conformance.run(_case("relu", relu, [x], [y]), False) == conformance.PASS
+    assert "Mismatched" in conformance.run(_case("relu", relu, [x], [y + 1]), False)
+    assert "is (2, 3), not (3, 2)" in conformance.run(_case("relu", relu, [x], [y.T]), False)
+    assert "is float32, not int64" in conformance.run(
+        _case("relu", relu, [x], [y.astype(np.int64)]), False
+    )
+    said = conformance.run(_case("det", models.unary("Det", (3, 3)), [np.eye(3)], []), False)
+    assert said.startswith("import: ") and "cannot be compiled yet" in said
+
+
+def test_shape_inputs_become_constants():
+    net = Net(x=(2, 3))
+    model = net.model(net.Unsqueeze("x", net.input("axes", (1,))))
+    given = _case("unsqueeze", model, [np.zeros((2, 3), np.float32), np.array([1])], [])
+    known = conformance.with_constants(given)
+    assert [value.name for value in known.model.graph.input] == ["x"]
+    assert [tensor.name for tensor in known.model.graph.initializer] == ["axes"]
+    assert len(known.data[0][0]) == 1
+
+
+def test_changes_against_the_ledger_are_told(capsys):
+    known = {"a": "pass", "b": "import: no", "c": "pass"}
+    assert conformance.report_changes(known, {"a": "pass", "b": "import: still no"}) == 0
+    assert conformance.report_changes(known, {"a": "run: wrong", "b": "pass", "d": "pass"}) == 1
+    out = capsys.readouterr().out
+    assert all(f"{name}: the ledger says" in out for name in "abd")

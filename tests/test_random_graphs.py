@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.net import Net, keeps_numbers
 from tests.passes.forms import every_form
 from tilewright.passes.fusions import DEFAULT_FUSIONS
@@ -203,7 +204,7 @@ AROUND = (conv_block, linear, mlp, attention, norm, squeeze_excitation, rotary, 
 
 
 @pytest.mark.parametrize("around", AROUND, ids=lambda around: around.__name__)
-@settings(max_examples=6)
+@settings(max_examples=examples(4))
 @given(data=st.data())
 def test_fusion_changes_no_result(around, data, tmp_path):
     net, y = around(data.draw)

@@ -3,16 +3,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from dataclasses import replace
-from random import Random
 
 import pytest
 
 import tilewright
 from tests import models
+from tests.command_line import run_job_here
 from tests.net import Net
 from tilewright.autotune.records import Database
+from tilewright.compiler import child
 from tilewright.errors import OptionError, TargetError
 
 
@@ -24,6 +24,12 @@ def path(tmp_path_factory):
     file = tmp_path_factory.mktemp("model") / "model.onnx"
     file.write_bytes(net.model(y).SerializeToString())
     return file
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch):
+    """Without the seconds that a new process takes to import everything."""
+    monkeypatch.setattr(child, "call", run_job_here)
 
 
 def _tune(path, db, **settings):
@@ -138,28 +144,6 @@ def test_open_sizes_are_tuned_and_applied(tmp_path):
 def test_the_result_is_json(path, tmp_path):
     found, _ = _tune(path, tmp_path / "r.jsonl", trials=2)
     assert json.loads(json.dumps(found))["tasks"][0]["trials"] == 2
-
-
-def test_sessions_killed_at_ten_moments_lose_and_double_nothing(path, tmp_path):
-    db = tmp_path / "records.jsonl"
-    tune = f"tilewright.tune({str(path)!r}, trials=400, threads=1, db={str(db)!r}, min_gain=0.9)"
-    random, moments = Random(0), []
-    for number in range(10):
-        before = Database(db).read()[0]
-        process = subprocess.Popen([sys.executable, "-c", f"import tilewright; {tune}"])
-        # Every second one is in the middle of its trials, the others anywhere before.
-        while number % 2 and len(Database(db).read()[0]) == len(before):
-            assert process.poll() is None
-            time.sleep(0.01)
-        time.sleep(random.uniform(0, 1 if number % 2 else 4))
-        process.kill()
-        process.wait()
-        after, problems = Database(db).read()
-        assert problems == [] and after[: len(before)] == before
-        moments.append(len(after) - len(before))
-    found, _ = _tune(path, db, trials=2)
-    choices = [record.choice for record in Database(db).read()[0] if not record.confirmed]
-    assert found["trials"] == 2 and len(choices) == len(set(choices)) == sum(moments) + 2
 
 
 def test_two_sessions_on_one_file(path, tmp_path):

@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import threading
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from tilewright.autotune.farm import Farm
+from tilewright.autotune import farm as module
+from tilewright.autotune.farm import Farm, open_devices
 from tilewright.devices.device import DeviceLost
 from tilewright.devices.duel import Duel
 from tilewright.devices.process import TrialFailed
-from tilewright.errors import CompileError
+from tilewright.devices.where import Where
+from tilewright.errors import CompileError, OptionError, TargetError
+from tilewright.targets import resolve
 
 TASK = Path("task")
 CHOICES = [f"choice{n}" for n in range(12)]
@@ -100,3 +104,40 @@ def test_a_question_goes_to_the_next_device_when_one_is_lost():
 
     farm = Farm([_Device("a"), _Device("b")], lambda _text: None)
     assert farm.ask(question) == "b"
+
+
+class _Board:
+    def __init__(self, **facts):
+        known = {"features": resolve("native").features, "cpu": "some CPU"}
+        versions = {name: version(name) for name in ("tilewright", "apache-tvm")}
+        self.name, self.facts = "board", {**known, **versions, **facts}
+
+
+@pytest.mark.parametrize(
+    "facts, error, says",
+    [
+        ({"features": ()}, TargetError, "cannot run code for"),
+        ({"tilewright": "0.0.1"}, OptionError, "board has tilewright 0.0.1"),
+        ({"apache-tvm": "0.26.0"}, OptionError, "board has apache-tvm 0.26.0"),
+    ],
+)
+def test_boards_that_do_not_fit_are_refused(monkeypatch, facts, error, says):
+    monkeypatch.setattr(module, "RemoteDevice", lambda where, threads: _Board(**facts))
+    with pytest.raises(error, match=says):
+        open_devices(Where(("pi", 9090), "key").to_dict(), resolve("native"), 1)
+
+
+def test_a_tracker_without_boards(monkeypatch):
+    monkeypatch.setattr(module, "FREE_SECONDS", 0.0)
+    monkeypatch.setattr(module, "free_devices", lambda where: 0)
+    with pytest.raises(OptionError, match="no board with the key lab is free") as info:
+        open_devices(Where(("pi", 9190), "lab", tracked=True).to_dict(), resolve("native"), 1)
+    assert "tilewright board serve --key lab --tracker pi:9190" in info.value.hint
+
+
+def test_as_many_boards_as_are_free_or_asked_for(monkeypatch):
+    monkeypatch.setattr(module, "free_devices", lambda where: 3)
+    monkeypatch.setattr(module, "RemoteDevice", lambda where, threads: _Board())
+    for most, count in ((None, 3), (2, 2), (9, 3)):
+        where = Where(("pi", 9190), "lab", tracked=True, most=most)
+        assert len(open_devices(where.to_dict(), resolve("native"), 1)) == count

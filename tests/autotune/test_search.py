@@ -78,7 +78,7 @@ def test_what_is_near_the_best_is_drawn_too(task):
     search, model = Search(Space(task, TARGET), seed=0), CostModel(0)
     (best, *_) = search.next(1, model)
     search.told(best, 0.5)
-    drawn = search.next(24, model)
+    drawn = search.next(8, model)
     shared = [len(set(_named(c).items()) & set(_named(best).items())) for c in drawn]
     assert max(shared) >= max(1, len(best.choice.knobs) - 2)
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import json
+import subprocess
+import sys
 import time
+from random import Random
 
 import pytest
 
@@ -120,3 +124,32 @@ def test_choices_that_do_not_build_are_failures(job, monkeypatch):
     monkeypatch.setattr(module, "start", start)
     found = session_job(job, lambda kind, **fields: None)
     assert found["trials"] == 4 and sum(found["tasks"][0]["failures"].values()) == 4
+
+
+_SESSION = (
+    "import json, sys; from tilewright.autotune.session import session_job; "
+    "session_job(json.loads(sys.argv[1]), lambda *_, **__: None)"
+)
+
+
+def test_sessions_killed_at_ten_moments_lose_and_double_nothing(job):
+    random, total = Random(0), 0
+    database = Database(module.Path(job["db"]))
+    endless = {**job, "trials": 400, "min_gain": 0.0}
+    for number in range(10):
+        before = database.read()[0]
+        session = subprocess.Popen([sys.executable, "-c", _SESSION, json.dumps(endless)])
+        # Every second one is in the middle of its trials, the others anywhere before.
+        deadline = time.monotonic() + 60
+        while number % 2 and len(database.read()[0]) == len(before):
+            assert time.monotonic() < deadline and session.poll() is None
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.5 if number % 2 else 3))
+        session.kill()
+        session.wait()
+        after, problems = database.read()
+        assert problems == [] and after[: len(before)] == before
+        total += len(after) - len(before)
+    found = session_job({**job, "trials": 2}, lambda *_a, **_f: None)
+    choices = [record.choice for record in database.read()[0]]
+    assert found["trials"] == 2 and len(choices) == len(set(choices)) == total + 2 > 7

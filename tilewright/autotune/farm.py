@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from tilewright.targets import Target
 
 # A choice that so many devices were lost with is at fault, and not the devices.
 MOST_LOST = 2
+# How long a board may take to say that it is free again.
+FREE_SECONDS = 5.0
 
 Answer = TypeVar("Answer")
 
@@ -42,7 +45,7 @@ def open_devices(where: dict[str, Any] | None, target: Target, threads: int) -> 
     place = Where.from_dict(where)
     count = 1
     if place.tracked:
-        count = min(free_devices(place), place.most or 1 << 30)
+        count = min(_free(place), place.most or 1 << 30)
         if count == 0:
             raise OptionError(
                 f"no board with the key {place.key} is free",
@@ -50,6 +53,14 @@ def open_devices(where: dict[str, Any] | None, target: Target, threads: int) -> 
                 hint=f"on each: tilewright board serve --key {place.key} --tracker {place}",
             )
     return [_connected(place, target, threads) for _ in range(count)]
+
+
+def _free(place: Where) -> int:
+    """How many boards are free; a board that somebody just left is so after a moment."""
+    end = time.monotonic() + FREE_SECONDS
+    while (count := free_devices(place)) == 0 and time.monotonic() < end:
+        time.sleep(0.5)
+    return count
 
 
 def _connected(place: Where, target: Target, threads: int) -> RemoteDevice:
@@ -64,13 +75,13 @@ def _connected(place: Where, target: Target, threads: int) -> RemoteDevice:
             where=device.facts["cpu"],
             expected=f"a CPU with {', '.join(missing)}",
         )
-    mine = version("apache-tvm")
-    if device.facts["tvm"] != mine:
-        raise OptionError(
-            f"{device.name} has TVM {device.facts['tvm']}",
-            expected=f"{mine}, as here",
-            hint="install the same tilewright on both",
-        )
+    for name in ("tilewright", "apache-tvm"):
+        if device.facts[name] != version(name):
+            raise OptionError(
+                f"{device.name} has {name} {device.facts[name]}",
+                expected=f"{version(name)}, as here",
+                hint="install the same tilewright on both",
+            )
     return device
 
 

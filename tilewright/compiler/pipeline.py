@@ -44,6 +44,7 @@ from tilewright.passes.simplify import simplify
 from tilewright.targets import Target
 from tilewright.targets.rules.catalogue import Choice
 from tilewright.targets.rules.fallback import schedule_all
+from tilewright.targets.rules.register_tile import lanes_of
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def _normalise(work: Work) -> str:
 
 
 def _import(work: Work) -> str:
-    work.mod, work.origins = to_relax(work.model)
+    work.mod, work.origins = to_relax(work.model, lanes_of(work.target))
     work.mod = relax.transform.DeadCodeElimination()(work.mod)
     work.interface = interface(work)
     # Memory is planned for these sizes: a bound nobody gave would reserve all there is.

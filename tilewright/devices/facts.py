@@ -19,6 +19,5 @@ def facts() -> dict[str, Any]:
         "features": sorted(here.features),
         "threads": host.default_threads(),
         "caches": [here.l1d_bytes, here.l2_bytes, here.l3_bytes],
-        "tilewright": version("tilewright"),
-        "tvm": version("apache-tvm"),
+        **{name: version(name) for name in ("tilewright", "apache-tvm")},
     }

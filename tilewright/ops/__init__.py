@@ -12,6 +12,7 @@ from tilewright.ops.embedding import EmbeddingSpec
 from tilewright.ops.gemm import GemmSpec
 from tilewright.ops.mlp import MlpSpec
 from tilewright.ops.norm import NormSpec
+from tilewright.ops.recurrent import RecurrentSpec
 from tilewright.ops.rotary import RotarySpec
 from tilewright.ops.spec import Dim, Spec
 from tilewright.ops.squeeze_excitation import SqueezeExcitationSpec
@@ -28,6 +29,7 @@ __all__ = [
     "GemmSpec",
     "MlpSpec",
     "NormSpec",
+    "RecurrentSpec",
     "RotarySpec",
     "SoftmaxSpec",
     "Spec",

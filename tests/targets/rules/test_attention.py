@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.targets.rules.lowering import AVX2, run_group
 from tilewright.ops import AttentionSpec
 from tilewright.ops.attention import Operand, View
@@ -150,7 +151,7 @@ def _check(
     return y
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(9), deadline=None)
 @given(
     batch=st.integers(1, 3),
     heads=st.integers(1, 3),
@@ -167,7 +168,7 @@ def test_every_vector_width():
             _check(_joint(1, 2, 37, 16), target=target)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(
     queries=st.integers(1, 40),
     keys=st.integers(1, 40),

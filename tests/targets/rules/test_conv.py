@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
+from tests.examples import examples
 from tests.targets.rules.convolutions import STEPS, check, check_open, conv_specs, floats, reference
 from tests.targets.rules.lowering import AVX2, close, group, run
 from tilewright.ops import ConvSpec, Step
@@ -13,13 +14,13 @@ from tilewright.targets.rules.conv import CONV, blocking_of
 from tilewright.targets.rules.geometry import Geometry
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(14), deadline=None)
 @given(spec=conv_specs(depthwise=False), seed=st.integers(0, 9))
 def test_any_convolution(spec, seed):
     check(spec, seed, STEPS)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(spec=conv_specs(depthwise=False), seed=st.integers(0, 9))
 def test_any_convolution_of_an_open_batch(spec, seed):
     check_open(spec, seed, STEPS)

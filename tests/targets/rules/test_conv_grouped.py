@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.targets.rules.convolutions import STEPS, check, check_open, conv_specs
 from tests.targets.rules.lowering import AVX2
 from tilewright.ops import ConvSpec
@@ -22,14 +23,14 @@ GROUPED = {
 }
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(seed=st.integers(0, 9), **GROUPED)
 def test_any_grouped_convolution(spec, groups, c, n, seed):
     x = (spec.x[0], groups * c, *spec.x[2:])
     check(replace(spec, x=x, w=(groups * n, c, *spec.w[2:]), groups=groups), seed, STEPS)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 @given(**GROUPED)
 def test_any_grouped_convolution_of_an_open_batch(spec, groups, c, n):
     x = (spec.x[0], groups * c, *spec.x[2:])

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.targets.rules.convolutions import STEPS, check, check_open, conv_specs
 from tests.targets.rules.lowering import AVX2
 from tilewright.ops import ConvSpec
@@ -33,21 +34,21 @@ def _spec(groups, c, n, size=(31, 29), batch=2, kernel=3, stride=1, pad=1):
     return ConvSpec("float32", (batch, groups * c, *size), w, strides, pads, (1, 1), groups=groups)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(seed=st.integers(0, 9), **GROUPED)
 def test_any_narrow_group(spec, groups, c, n, seed):
     x = (spec.x[0], groups * c, *spec.x[2:])
     check(replace(spec, x=x, w=(groups * n, c, *spec.w[2:]), groups=groups), seed, STEPS)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 @given(**GROUPED)
 def test_any_narrow_group_of_an_open_batch(spec, groups, c, n):
     x = (spec.x[0], groups * c, *spec.x[2:])
     check_open(replace(spec, x=x, w=(groups * n, c, *spec.w[2:]), groups=groups), 0, STEPS)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 @given(spec=conv_specs(depthwise=False), n=st.sampled_from([2, 4]), times=st.integers(1, 3))
 def test_groups_that_share_a_vector(spec, n, times):
     groups = 8 // n * times
@@ -86,7 +87,7 @@ def test_wide_groups_are_left_to_others():
     assert not is_narrow(Geometry(_spec(1, 8, 8)), AVX2)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     size=st.integers(3, 60),
     kernel=st.sampled_from([1, 3, 5]),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.targets.rules.convolutions import BATCHES, floats
 from tests.targets.rules.lowering import close, run, run_open
 from tilewright.ops import ConvSpec, Step
@@ -64,7 +65,7 @@ def _plain(x, w, strides, padding) -> ConvSpec:
     )
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=examples(4), deadline=None)
 @example(_plain((1, 16, 9, 7), (0, 24, 2, 2), (2, 2), (0,) * 4), 0)
 @example(_plain((1, 5, 6, 6), (0, 9, 1, 2), (3, 3), (0,) * 4), 0)
 @example(_plain((2, 3, 4, 5), (0, 4, 4, 4), (2, 2), (1,) * 4), 0)
@@ -83,7 +84,7 @@ def test_any_transposed_convolution(spec, seed):
     close(y, exact, w.size // w.shape[1])
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=examples(4), deadline=None)
 @given(spec=_specs(), seed=st.integers(0, 9))
 def test_any_transposed_convolution_of_an_open_batch(spec, seed):
     spec = replace(spec, w=(spec.x[1], *spec.w[1:]))

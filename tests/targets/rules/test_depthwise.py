@@ -4,19 +4,20 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.targets.rules.convolutions import STEPS, check, check_open, conv_specs, floats
 from tests.targets.rules.lowering import run
 from tilewright.ops import ConvSpec, Step
 from tilewright.targets.rules.depthwise import Stretch, stretches
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(14), deadline=None)
 @given(spec=conv_specs(depthwise=True), seed=st.integers(0, 9))
 def test_any_depthwise_convolution(spec, seed):
     check(spec, seed, STEPS)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(spec=conv_specs(depthwise=True), seed=st.integers(0, 9))
 def test_any_depthwise_convolution_of_an_open_batch(spec, seed):
     check_open(spec, seed, STEPS)

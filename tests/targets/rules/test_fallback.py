@@ -14,6 +14,7 @@ from tvm.s_tir import Schedule
 
 from tests import models
 from tests.compiling import module_of
+from tests.examples import examples
 from tilewright.targets import CATALOG, resolve
 from tilewright.targets.rules.fallback import MAX_ROW, best_columns, choose_tile, schedule
 
@@ -116,7 +117,7 @@ def test_little_work_stays_on_one_thread():
 
 # Odd and prime sizes are where tiles do not fit.
 SIZES = st.sampled_from([1, 2, 3, 5, 7, 8, 11, 13, 14, 16, 17, 24, 31, 32, 37, 48])
-EXAMPLES = settings(max_examples=15)
+EXAMPLES = settings(max_examples=examples(10))
 
 
 def _answer(proto, *arrays, target="native") -> np.ndarray:

@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.targets.rules.lowering import close, group, run, run_open
 from tilewright.ops import GemmSpec, MlpSpec, Step
 from tilewright.targets.catalog import CATALOG
@@ -17,7 +18,7 @@ def _floats(seed: int, *shapes: tuple[int, ...]) -> list[np.ndarray]:
     return [random.standard_normal(shape, dtype="float32") for shape in shapes]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(18), deadline=None)
 @given(m=SIZES, n=SIZES, k=SIZES, batch=st.integers(1, 3), seed=st.integers(0, 9))
 def test_any_shape(m, n, k, batch, seed):
     x, w, bias, residual = _floats(seed, (batch, m, k), (k, n), (n,), (batch, m, n))

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.targets.rules.lowering import run_group
 from tilewright.ops import NormSpec, Step
 from tilewright.targets.catalog import CATALOG
@@ -49,7 +50,7 @@ def _check(spec: NormSpec, weights: int, target=None) -> None:
     np.testing.assert_allclose(y, exact, rtol=0, atol=3e-6 * max(1, np.abs(exact).max()))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(11), deadline=None)
 @given(
     method=st.sampled_from(("layer", "rms")),
     x=st.lists(st.integers(1, 9), min_size=1, max_size=2).map(tuple),

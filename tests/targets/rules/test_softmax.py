@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.targets.rules.lowering import run
 from tilewright.ops import SoftmaxSpec
 from tilewright.targets.catalog import CATALOG
@@ -25,7 +26,7 @@ def _check(x: np.ndarray, axis: int, log: bool, *target) -> np.ndarray:
     return y
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(14), deadline=None)
 @given(
     shape=st.lists(st.integers(1, 40), min_size=1, max_size=3).map(tuple),
     axis=st.integers(0, 2),

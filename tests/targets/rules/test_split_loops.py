@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import te, tirx, topi
 
+from tests.examples import examples
 from tests.targets.rules.lowering import AVX2
 from tests.targets.rules.machine_code import built
 from tilewright.targets.rules.fallback import schedule
@@ -45,7 +46,7 @@ def test_a_concat_of_other_axes_compares_nothing_in_its_innermost_loop():
     assert tvm_ffi.structural_equal(split_loops(before), before)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(sizes=st.lists(st.integers(1, 40), min_size=2, max_size=6), axis=st.integers(0, 2))
 def test_numbers_stay(sizes, axis):
     random = np.random.default_rng(0)

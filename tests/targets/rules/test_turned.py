@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import te, tirx, topi
 
+from tests.examples import examples
 from tests.targets.rules.lowering import AVX2
 from tests.targets.rules.machine_code import built
 from tilewright.targets.rules.fallback import schedule
@@ -51,7 +52,7 @@ def test_a_single_number_has_no_tile():
     assert _loops(schedule(function, AVX2)[0]) == []
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 5), st.integers(1, 700), st.integers(1, 100)),
     axes=st.permutations(range(3)),

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.compiling import compile_here
+from tests.examples import examples
 from tests.net import Net
 from tests.targets.rules.convolutions import STEPS, floats, open_problems, reference
 from tests.targets.rules.lowering import AVX2, close, group, launched_open
@@ -56,7 +57,7 @@ def _check_open(spec: ConvSpec, size: int, seed: int) -> None:
         close(y, expected, 25 * 9 * spec.x[1])
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(spec=_specs(), size=st.sampled_from([2, 4]), seed=st.integers(0, 9))
 def test_any_size_and_padding(spec, size, seed):
     x, w = floats(seed, spec.x, spec.w)
@@ -67,7 +68,7 @@ def test_any_size_and_padding(spec, size, seed):
     close(y, np.clip(exact + bias + residual, -1, 2), 25 * 9 * spec.x[1])
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=examples(4), deadline=None)
 @given(spec=_specs(), size=st.sampled_from([2, 4]), seed=st.integers(0, 9))
 def test_any_size_and_padding_of_an_open_batch(spec, size, seed):
     _check_open(spec, size, seed)

@@ -51,14 +51,14 @@ def shares(target: Target) -> int:
 
 
 def default_blocking(
-    kernel: str, m: Index, n: int, k: Index, target: Target, runs: int = 0
+    kernel: str, m: int | None, n: int, k: Index, target: Target, runs: int = 0
 ) -> Blocking:
-    """Knobs of `kernel` from the register file, the caches and the shape.
+    """Knobs of `kernel` from the register file, the caches and the shape; m is None where open.
 
     With `runs`, how many runs the reduction has, k may be summed in parts.
     """
     lanes = lanes_of(target)
-    rows = m if isinstance(m, int) else OPEN_ROWS
+    rows = OPEN_ROWS if m is None else m
     vectors, most = _tile(kernel, rows, n, target)
     depth = k if isinstance(k, int) else target.l1d_bytes // (FLOAT_BYTES * lanes)
     parts = 1

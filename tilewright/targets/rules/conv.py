@@ -20,7 +20,7 @@ from tilewright.ops.spec import Shape
 from tilewright.targets.rules import conv_grouped, conv_narrow_groups, depthwise, pool
 from tilewright.targets.rules.blocking import Blocking, default_blocking
 from tilewright.targets.rules.contraction import Product, contraction
-from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands, operands_of
+from tilewright.targets.rules.epilogue import Epilogue, operands_of
 from tilewright.targets.rules.geometry import Geometry
 from tilewright.targets.rules.packing import pack_columns
 from tilewright.targets.rules.register_tile import Reduction, lanes_of
@@ -37,6 +37,7 @@ from tilewright.targets.rules.tir import (
     seq,
     worth_threads,
 )
+from tilewright.targets.rules.weighted import WeightedKernel
 from tilewright.targets.target import Target
 
 
@@ -110,31 +111,25 @@ def product(
     blocking = blocking_of(name, g, target)
     columns = w.reshape(n, c, kh, kw).transpose(2, 3, 1, 0).reshape(kh * kw * c, n)
     packed = pack_columns(columns, blocking.vectors * lanes, lanes)
-    kernel = Kernel(name)
-    values = kernel.param(g.x_padded, "float32", "x")
-    weights = kernel.param(packed.shape, "float32", "w")
-    operands, inputs = epilogue_operands(kernel, arrays, n, g.y_last, lanes)
-    out = kernel.param(g.y_last, "float32", "y")
-    epilogue = Epilogue(steps, operands)
+    k = WeightedKernel(name, g.x_padded, packed, g.y_last, steps, arrays, lanes)
 
     def store(r: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
-        place = index(r) * n + column
-        return out.store(place, epilogue(value, place, column, width), width)
+        return k.store(index(r) * n + column, column, width, value)
 
     product = Product(
         m=m,
         n=n,
-        a=values,
+        a=k.x,
         row=g.window,
         reduction=_windows(g),
-        b=weights,
+        b=k.w,
         row_step=g.strides[1] * c,
-        repeats=kernel.size(g.repeats),
+        repeats=k.kernel.size(g.repeats),
         neighbours=g.windows,
     )
     nest = contraction(product, blocking, store, target)
-    source = packed if scaled is None else scaled(packed, blocking.vectors * lanes)
-    return Launch(kernel.finish(nest), (x, source, *inputs), g.y_last, "float32")
+    source = None if scaled is None else scaled(packed, blocking.vectors * lanes)
+    return k.launch(nest, x, source)
 
 
 def convolution(

@@ -16,12 +16,12 @@ from tvm.tirx import Stmt
 from tilewright.ops import Step
 from tilewright.targets.rules.blocking import FEWEST_ROWS, FLOAT_BYTES, shares, undivided
 from tilewright.targets.rules.contraction import Product, contraction
-from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands
 from tilewright.targets.rules.geometry import Geometry
 from tilewright.targets.rules.packing import pack_columns
 from tilewright.targets.rules.register_tile import Reduction, lanes_of
 from tilewright.targets.rules.rule import Given, Launch
-from tilewright.targets.rules.tir import Index, Kernel, bind, ceil_div, index, loop
+from tilewright.targets.rules.tir import Index, bind, ceil_div, index, loop
+from tilewright.targets.rules.weighted import WeightedKernel
 from tilewright.targets.target import Target
 
 
@@ -51,12 +51,7 @@ def product(
     columns = w.reshape(g.groups, n, c, kh, kw).transpose(0, 3, 4, 2, 1)
     columns = columns.reshape(g.groups, depth, n)
     packed = np.stack([pack_columns(b, blocking.vectors * lanes, lanes) for b in columns])
-    kernel = Kernel(name)
-    values = kernel.param(g.x_padded, "float32", "x")
-    weights = kernel.param(packed.shape, "float32", "w")
-    operands, inputs = epilogue_operands(kernel, arrays, g.out_channels, g.y_last, lanes)
-    out = kernel.param(g.y_last, "float32", "y")
-    epilogue = Epilogue(steps, operands)
+    k = WeightedKernel(name, g.x_padded, packed, g.y_last, steps, arrays, lanes)
 
     def tap(j: tirx.Expr) -> Index:
         return (tirx.floordiv(j, kw) * (dh * wide) + tirx.floormod(j, kw) * dw) * g.channels
@@ -66,24 +61,24 @@ def product(
             nest = Product(
                 m=rows,
                 n=n,
-                a=values,
+                a=k.x,
                 row=lambda r: g.window(first + r) + i * c,
                 neighbours=lambda r, count: [x + i * c for x in g.windows(first + r, count)],
                 reduction=Reduction(kh * kw, c, tap),
-                b=weights,
+                b=k.w,
                 b_base=i * packed.shape[1],
             )
 
             def store(r: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
                 channel = i * n + column
                 place = (first + index(r)) * g.out_channels + channel
-                return out.store(place, epilogue(value, place, channel, width), width)
+                return k.store(place, channel, width, value)
 
             return contraction(nest, blocking, store, target, parallel=False)
 
         return loop(g.groups, group, "group")
 
-    positions = kernel.size(g.repeats) * g.positions
+    positions = k.kernel.size(g.repeats) * g.positions
     # The last block begins early enough to be whole: what two blocks compute is the same.
     body = loop(
         ceil_div(positions, rows),
@@ -91,4 +86,4 @@ def product(
         "block",
         parallel=True,
     )
-    return Launch(kernel.finish(body), (x, packed, *inputs), g.y_last, "float32")
+    return k.launch(body, x)

@@ -22,7 +22,6 @@ from tvm.tirx import Stmt
 
 from tilewright.ops import Step
 from tilewright.targets.rules.blocking import FLOAT_BYTES, shares
-from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands
 from tilewright.targets.rules.geometry import Geometry
 from tilewright.targets.rules.packing import pack_columns
 from tilewright.targets.rules.register_tile import MOST_ROWS, heights, lanes_of
@@ -30,7 +29,6 @@ from tilewright.targets.rules.rule import Given, Launch
 from tilewright.targets.rules.tir import (
     Flat,
     Index,
-    Kernel,
     bind,
     ceil_div,
     local,
@@ -39,6 +37,7 @@ from tilewright.targets.rules.tir import (
     pieces,
     seq,
 )
+from tilewright.targets.rules.weighted import WeightedKernel
 from tilewright.targets.target import Target
 
 # Vectors of columns of a tile; two share what is read of x.
@@ -62,15 +61,11 @@ def product(
     """The convolution of x as it is; `w` is [n, c of a group, *kernel]."""
     bundle = bundle_of(g, target)
     packed = bundle.packed(w, g)
-    kernel = Kernel(name)
-    values = kernel.param(g.x_last, "float32", "x")
-    weights = kernel.param(packed.shape, "float32", "w")
-    operands, inputs = epilogue_operands(kernel, arrays, g.out_channels, g.y_last, bundle.lanes)
-    out = kernel.param(g.y_last, "float32", "y")
-    nest = _Nest(g, bundle, values, weights, packed.shape[1], out, Epilogue(steps, operands))
+    k = WeightedKernel(name, g.x_last, packed, g.y_last, steps, arrays, bundle.lanes)
+    nest = _Nest(g, bundle, k, packed.shape[1])
     high = most_rows(bundle.vectors, target)
     parts = [(p, columns) for p in bundle.panels(g) for columns in columns_of(g, high)]
-    lines, each = kernel.size(g.repeats) * (g.images * g.out[0]), block_lines(g, target)
+    lines, each = k.kernel.size(g.repeats) * (g.images * g.out[0]), block_lines(g, target)
     bundles = g.groups // bundle.groups
     # Where lines alone do not keep all threads busy, a piece has some of the groups.
     most = min(bundles, max(1, shares(target) * each // (g.images * g.out[0])))
@@ -90,7 +85,7 @@ def product(
         return loop(bundles // split, line, "group")
 
     body = loop(ceil_div(lines, each) * split, piece, "piece", parallel=True)
-    return Launch(kernel.finish(body), (x, packed, *inputs), g.y_last, "float32")
+    return k.launch(body, x)
 
 
 def block_lines(g: Geometry, target: Target) -> int:
@@ -216,12 +211,9 @@ def columns_of(g: Geometry, high: int) -> list[Columns]:
 class _Nest:
     g: Geometry
     bundle: Bundle
-    x: Flat
-    w: Flat
+    kernel: WeightedKernel
     # Weights of a bundle.
     w_each: int
-    y: Flat
-    epilogue: Epilogue
 
     def tiles(self, line: tirx.Expr, i: Index, panel: Panel, columns: Columns) -> Stmt:
         """The tiles `columns` of a line, for one panel of bundle `i`."""
@@ -279,8 +271,8 @@ class _Nest:
         for r in range(columns.height):
             for at, n in pieces(panel.width, lanes):
                 place = to + r * g.out_channels + at
-                value = self.epilogue(acc.load(r * panel.padded + at, n), place, channel + at, n)
-                steps.append(self.y.store(place, value, n))
+                value = acc.load(r * panel.padded + at, n)
+                steps.append(self.kernel.store(place, channel + at, n, value))
         return seq(steps)
 
     def _channels(self, channel: Callable[[Index], Stmt]) -> Stmt:
@@ -301,11 +293,12 @@ class _Nest:
         """The products of tap `kw` and channel `k`, in a line of x and of the kernel."""
         g, lanes = self.g, self.bundle.lanes
         row = weights + (kw * self.bundle.c + k) * panel.padded
-        vectors = [(at, self.w.load(row + at, lanes)) for at in range(0, panel.padded, lanes)]
+        w = self.kernel.w
+        vectors = [(at, w.load(row + at, lanes)) for at in range(0, panel.padded, lanes)]
         done = []
         for r in columns.rows(g, kw):
             at = window + (r * g.strides[1] + kw * g.dilation[1]) * g.channels
-            factor = self.bundle.factor(self.x, at, k)
+            factor = self.bundle.factor(self.kernel.x, at, k)
             for place, vector in vectors:
                 here = r * panel.padded + place
                 done.append(acc.store(here, acc.load(here, lanes) + factor * vector, lanes))

@@ -25,12 +25,12 @@ from tilewright.ops import ConvSpec, Step
 from tilewright.targets.rules import conv
 from tilewright.targets.rules.blocking import default_blocking
 from tilewright.targets.rules.contraction import Product, Store, contractions
-from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands
 from tilewright.targets.rules.geometry import Geometry
 from tilewright.targets.rules.packing import pack_columns
 from tilewright.targets.rules.register_tile import Reduction, lanes_of
 from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Rule
-from tilewright.targets.rules.tir import Flat, Index, Kernel, index, seq
+from tilewright.targets.rules.tir import Index, index, seq
+from tilewright.targets.rules.weighted import WeightedKernel
 from tilewright.targets.target import Target
 
 
@@ -126,14 +126,9 @@ def product(
         nests.append((tall, wide, blocking, base, panels[0].size))
         packed += panels
         base += sum(b.size for b in panels)
-    weights_packed = np.concatenate(packed)
-    kernel = Kernel(name)
-    values = kernel.param(axes.x.x_padded, "float32", "x")
-    weights = kernel.param(weights_packed.shape, "float32", "w")
-    operands, inputs = epilogue_operands(kernel, arrays, axes.y_last[-1], axes.y_last, lanes)
-    out = kernel.param(axes.y_last, "float32", "y")
-    repeats = kernel.size(axes.x.repeats)
-    place = _Places(spec, axes, repeats, values, weights, out, Epilogue(steps, operands))
+    weights = np.concatenate(packed)
+    k = WeightedKernel(name, axes.x.x_padded, weights, axes.y_last, steps, arrays, lanes)
+    place = _Places(spec, axes, k)
     body = seq(
         contractions(
             spec.groups,
@@ -143,7 +138,7 @@ def product(
         )
         for tall, wide, blocking, base, size in nests
     )
-    return Launch(kernel.finish(body), (x, weights_packed, *inputs), axes.y_last, "float32")
+    return k.launch(body, x)
 
 
 @dataclass(frozen=True)
@@ -152,11 +147,7 @@ class _Places:
 
     spec: ConvSpec
     axes: Axes
-    repeats: Index
-    x: Flat
-    w: Flat
-    out: Flat
-    epilogue: Epilogue
+    kernel: WeightedKernel
 
     def of(self, tall: Phase, wide: Phase, group: Index, base: Index) -> tuple[Product, Store]:
         """The product of one group in one phase; its weights begin at `base`."""
@@ -180,7 +171,7 @@ class _Places:
             channel = group * n + column
             at = (image * oh + h * sh + tall.start) * ow + v * sw + wide.start
             place = at * (n * self.spec.groups) + channel
-            return self.out.store(place, self.epilogue(value, place, channel, lanes), lanes)
+            return self.kernel.store(place, channel, lanes, value)
 
         taps = len(wide.taps)
         if self.spec.groups == 1 and wide.step == 1:
@@ -201,13 +192,13 @@ class _Places:
         product = Product(
             m=self.axes.x.images * tall.count * wide.count,
             n=n,
-            a=self.x,
+            a=self.kernel.x,
             row=row,
             reduction=reduction,
-            b=self.w,
+            b=self.kernel.w,
             b_base=base,
             row_step=channels,
-            repeats=self.repeats,
+            repeats=self.kernel.kernel.size(self.axes.x.repeats),
         )
         return product, store
 

@@ -17,7 +17,6 @@ from tvm import tirx
 from tvm.tirx import Stmt
 
 from tilewright.ops import Step
-from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands
 from tilewright.targets.rules.geometry import Geometry
 from tilewright.targets.rules.knobs import pick
 from tilewright.targets.rules.register_tile import LINE_FLOATS, heights, lanes_of
@@ -26,7 +25,6 @@ from tilewright.targets.rules.tir import (
     FEWEST_ELEMENTS,
     Flat,
     Index,
-    Kernel,
     branch,
     fill,
     index,
@@ -37,6 +35,7 @@ from tilewright.targets.rules.tir import (
     seq,
     worth_threads,
 )
+from tilewright.targets.rules.weighted import WeightedKernel
 from tilewright.targets.target import Target
 
 # Outputs side by side in one tile: with 3 taps each, 7 share 9 columns of x.
@@ -89,33 +88,25 @@ def launch(
     (kh, kw), channels = g.kernel, g.channels
     lanes = lanes_of(target)
     taps = np.ascontiguousarray(w.reshape(channels, kh * kw).T)
-    kernel = Kernel(name)
-    values = kernel.param(g.x_last, "float32", "x")
-    weights = kernel.param(taps.shape, "float32", "w")
-    operands, inputs = epilogue_operands(kernel, arrays, channels, g.y_last, lanes)
-    out = kernel.param(g.y_last, "float32", "y")
+    k = WeightedKernel(name, g.x_last, taps, g.y_last, steps, arrays, lanes)
     also = ((g.batch, g.out[0], channels),) if means else ()
-    of_lines = kernel.param(*also, "float32", "means") if means else None
+    of_lines = k.kernel.param(*also, "float32", "means") if means else None
     most = min(g.out[1], target.vector_registers - SPARE_REGISTERS)
     wide = pick(name, "positions", range(1, most + 1), min(POSITIONS, g.out[1]))
-    nest = _Nest(g, values, weights, out, Epilogue(steps, operands), lanes, of_lines, wide)
-    body = nest.whole(kernel.size(g.batch))
-    return Launch(kernel.finish(body), (x, taps, *inputs), g.y_last, "float32", also)
+    nest = _Nest(g, k, lanes, of_lines, wide)
+    return k.launch(nest.whole(k.kernel.size(g.batch)), x, also=also)
 
 
 class _Nest:
     def __init__(
         self,
         g: Geometry,
-        x: Flat,
-        w: Flat,
-        out: Flat,
-        epilogue: Epilogue,
+        kernel: WeightedKernel,
         lanes: int,
         means: Flat | None,
         positions: int,
     ) -> None:
-        self._g, self._x, self._w, self._out, self._epilogue = g, x, w, out, epilogue
+        self._g, self._kernel, self._x, self._w = g, kernel, kernel.x, kernel.w
         self._lanes, self._means, self._positions = lanes, means, positions
         self._lines = stretches(
             *(g.size[0], g.out[0], g.kernel[0], g.strides[0], g.dilation[0], g.begins[0])
@@ -218,8 +209,8 @@ class _Nest:
         place = ((image * g.out[0] + h) * g.out[1] + start) * g.channels + c
         for p in range(size):
             at = place + p * g.channels
-            steps.append(acc.store(p * n, self._epilogue(acc.load(p * n, n), at, c, n), n))
-            steps.append(self._out.store(at, acc.load(p * n, n), n))
+            steps.append(acc.store(p * n, self._kernel.epilogue(acc.load(p * n, n), at, c, n), n))
+            steps.append(self._kernel.y.store(at, acc.load(p * n, n), n))
         if self._means is not None:
             total = acc.load(0, n)
             for p in range(1, size):

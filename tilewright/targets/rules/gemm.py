@@ -7,6 +7,8 @@ x is read as it lies; w is packed into panels at compile time.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from tvm import tirx
 
@@ -14,12 +16,13 @@ from tilewright.ops import GemmSpec, MlpSpec, Step
 from tilewright.ops.spec import Shape
 from tilewright.targets.rules.blocking import default_blocking
 from tilewright.targets.rules.contraction import Product, contraction
-from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands, operands_of
+from tilewright.targets.rules.epilogue import Epilogue, operands_of
 from tilewright.targets.rules.packing import pack_columns
 from tilewright.targets.rules.pool import mean_launch
 from tilewright.targets.rules.register_tile import Reduction, lanes_of
 from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Rule
-from tilewright.targets.rules.tir import Index, Kernel, index
+from tilewright.targets.rules.tir import Index, index
+from tilewright.targets.rules.weighted import WeightedKernel
 from tilewright.targets.target import Target
 
 
@@ -38,35 +41,28 @@ def linear(
     Arrays are packed here; others have the result's shape.
     """
     depth, n = w.shape
-    lanes = lanes_of(target)
-    kernel = Kernel(name)
-    values = kernel.param(x_shape, "float32", "x")
-    m: Index = 1
-    for size in x_shape[:-1]:
-        m = m * kernel.size(size)
-    blocking = default_blocking(name, m, n, depth, target, runs=1)
+    lanes, rows = lanes_of(target), x_shape[:-1]
+    known = all(isinstance(size, int) for size in rows)
+    blocking = default_blocking(name, math.prod(rows) if known else None, n, depth, target, runs=1)
     packed = pack_columns(w, blocking.vectors * lanes, lanes)
-    weights = kernel.param(packed.shape, "float32", "w")
-    shape = out_shape or (*x_shape[:-1], n)
-    operands, extra = epilogue_operands(kernel, arrays, n, shape, lanes)
-    out = kernel.param(shape, "float32", "y")
-    epilogue = Epilogue(steps, operands)
+    k = WeightedKernel(name, x_shape, packed, out_shape or (*rows, n), steps, arrays, lanes)
+    m: Index = 1
+    for size in rows:
+        m = m * k.kernel.size(size)
     product = Product(
         m=m,
         n=n,
-        a=values,
+        a=k.x,
         row=lambda r: r * depth,
         reduction=Reduction(1, depth),
-        b=weights,
+        b=k.w,
         row_step=depth,
     )
 
     def store(row: Index, column: Index, width: int, value: tirx.Expr) -> tirx.Stmt:
-        place = index(row) * n + column
-        return out.store(place, epilogue(value, place, column, width), width)
+        return k.store(index(row) * n + column, column, width, value)
 
-    nest = contraction(product, blocking, store, target)
-    return Launch(kernel.finish(nest), (x, packed, *extra), shape, "float32")
+    return k.launch(contraction(product, blocking, store, target), x)
 
 
 def _refuses_linear(call: GroupCall, target: Target) -> str | None:

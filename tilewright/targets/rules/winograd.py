@@ -44,6 +44,7 @@ from tilewright.targets.rules.tir import (
     seq,
     workspace,
 )
+from tilewright.targets.rules.weighted import WeightedKernel
 from tilewright.targets.rules.winograd_matrices import POINTS, TAPS, transformed_weights
 from tilewright.targets.rules.winograd_tiles import Tiling, spread, store_tile, transform_tile
 from tilewright.targets.target import Target
@@ -152,12 +153,7 @@ def blocked(
     g, depth, n = tiling.g, tiling.g.channels, tiling.g.out_channels
     blocking = undivided(name, rows, n, depth, target)
     packed = _packed(w, tiling, blocking, target)
-    kernel = Kernel(name)
-    values = kernel.param(g.x_last, "float32", "x")
-    weights = kernel.param(packed.shape, "float32", "u")
-    operands, inputs = epilogue_operands(kernel, arrays, n, g.y_last, lanes_of(target))
-    out = kernel.param(g.y_last, "float32", "y")
-    epilogue = Epilogue(steps, operands)
+    k = WeightedKernel(name, g.x_last, packed, g.y_last, steps, arrays, lanes_of(target))
     strip = STRIP * blocking.vectors * lanes_of(target)
     v_stride = spread(rows * depth)
 
@@ -165,7 +161,7 @@ def blocked(
         v, made = workspace(tiling.matrices * v_stride, "float32", "v")
 
         def row(t: Index) -> Stmt:
-            return transform_tile(tiling, values, v, first + t, t * depth, v_stride, target)
+            return transform_tile(tiling, k.x, v, first + t, t * depth, v_stride, target)
 
         whole, rest = divmod(n, strip)
         parts = [made, loop(rows, row, "row")]
@@ -187,7 +183,7 @@ def blocked(
                 a=v,
                 row=lambda r: i * v_stride + r * depth,
                 reduction=Reduction(1, depth),
-                b=weights,
+                b=k.w,
                 b_base=i * packed.shape[1] + start * depth,
             )
 
@@ -198,12 +194,12 @@ def blocked(
 
         def row(t: Index) -> Stmt:
             return store_tile(
-                tiling, m, first + t, t * wide, m_stride, start, wide, out, epilogue, target
+                tiling, m, first + t, t * wide, m_stride, start, wide, k.y, k.epilogue, target
             )
 
         return seq([made, loop(tiling.matrices, matrix, "matrix"), loop(rows, row, "row")])
 
-    tiles = kernel.size(g.repeats) * tiling.tiles
+    tiles = k.kernel.size(g.repeats) * tiling.tiles
     # The last block begins early enough to be whole: what two blocks compute is the same.
     body = loop(
         ceil_div(tiles, rows),
@@ -211,7 +207,7 @@ def blocked(
         "block",
         parallel=True,
     )
-    return Launch(kernel.finish(body), (x, packed, *inputs), g.y_last, "float32")
+    return k.launch(body, x)
 
 
 def block_rows(tiling: Tiling, target: Target) -> int | None:

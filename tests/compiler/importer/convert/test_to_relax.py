@@ -12,12 +12,12 @@ from tilewright.errors import UnsupportedModel
 
 
 def test_inputs_keep_their_order_and_number(model_file):
-    mod, _ = to_relax(load(model_file(models.binary("Sub"))))
+    mod, _ = to_relax(load(model_file(models.binary("Sub"))), 8)
     assert [str(p) for p in mod["main"].params] == ["a", "b"]
 
 
 def test_weights_are_constants_of_the_module(model_file):
-    mod, _ = to_relax(load(model_file(models.linear())))
+    mod, _ = to_relax(load(model_file(models.linear())), 8)
     assert len(mod["main"].params) == 1 and "GenericConst" in mod.script()
 
 

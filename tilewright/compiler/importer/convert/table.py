@@ -13,7 +13,7 @@ import onnx
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from tilewright.compiler.importer.convert import activation, elementwise, indexing
+from tilewright.compiler.importer.convert import activation, elementwise, indexing, recurrent
 from tilewright.compiler.importer.graph import domain_of, label, subgraphs
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.errors import UnsupportedModel
@@ -47,7 +47,7 @@ _HANDLED_BY_IMPORTER = ("Constant", "If")
 def is_supported(node: onnx.NodeProto) -> bool:
     """Whether there is a converter for the node's operator (not: for all its attributes)."""
     key = (domain_of(node), node.op_type)
-    if key in OURS:
+    if key in OURS or (key[0] == "" and key[1] in recurrent.CELLS):
         return True
     if key[0] == "com.microsoft":
         return node.op_type in _TVM_CONTRIB

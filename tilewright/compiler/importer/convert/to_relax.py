@@ -12,15 +12,17 @@ from tvm import relax
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 from tvm.tirx import IntImm
 
-from tilewright.compiler.importer.convert import table
+from tilewright.compiler.importer.convert import recurrent, table
 from tilewright.compiler.importer.graph import domain_of, label
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.compiler.importer.shapes import open_dimensions
 from tilewright.errors import TilewrightError, UnsupportedModel
 
 
-def to_relax(model: OnnxModel) -> tuple[tvm.IRModule, dict[str, tuple[str, ...]]]:
+def to_relax(model: OnnxModel, lanes: int) -> tuple[tvm.IRModule, dict[str, tuple[str, ...]]]:
     """The Relax module of `model`, and for variables by name the ONNX nodes they come from.
+
+    `lanes` is how many float32 numbers the target's vectors have.
 
     Raises UnsupportedModel with every operator that has no converter, or with the first
     node that a converter refuses.
@@ -29,7 +31,7 @@ def to_relax(model: OnnxModel) -> tuple[tvm.IRModule, dict[str, tuple[str, ...]]
     with warnings.catch_warnings():
         # Input names are made into identifiers; the manifest keeps the user's names.
         warnings.simplefilter("ignore")
-        importer = _Importer(model)
+        importer = _Importer(model, lanes)
         mod = importer.from_onnx(model.graph, model.opset())
     origins = importer.origins
     for block in mod["main"].body.blocks:
@@ -47,9 +49,9 @@ _POOLS = ("MaxPool", "AveragePool", "LpPool")
 class _Importer(ONNXGraphImporter):
     """TVM's importer, with weights from arrays, our converters, and errors that name the node."""
 
-    def __init__(self, model: OnnxModel) -> None:
+    def __init__(self, model: OnnxModel, lanes: int) -> None:
         super().__init__(shape_dict={}, dtype_dict="float32")
-        self._model = model
+        self._model, self._lanes = model, lanes
         self._node: onnx.NodeProto | None = None
         self.origins: dict[str, tuple[str, ...]] = {}
 
@@ -69,7 +71,8 @@ class _Importer(ONNXGraphImporter):
                 super()._construct_nodes(step)
                 self._name_results(node)
                 self._refuse_empty_pool(node)
-            except TilewrightError:
+            except TilewrightError as error:
+                error.where = error.where or f"node {label(node)}"
                 raise
             except Exception as error:
                 raise UnsupportedModel(
@@ -137,6 +140,8 @@ class _Importer(ONNXGraphImporter):
             self._claim(value.tuple_value, name)
 
     def _convert_operator(self, op_name: str, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+        if domain_of(self._node) == "" and op_name in recurrent.CELLS:
+            return recurrent.convert(self.bb, op_name, list(inputs), attrs, self._lanes)
         ours = table.OURS.get((domain_of(self._node), op_name))
         if ours is None:
             return super()._convert_operator(op_name, inputs, attrs, opset)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.compiler.importer.normalise.decompose_attention import decompose_attention
+from tilewright.compiler.importer.normalise.expand_functions import expand_functions
 from tilewright.compiler.importer.normalise.fold import fold_constants
 from tilewright.compiler.importer.normalise.inline import inline_functions
 from tilewright.compiler.importer.normalise.merge_pads import merge_pads
@@ -14,6 +15,11 @@ from tilewright.compiler.importer.normalise.prune import prune
 
 STEPS: tuple[tuple[str, Callable[[OnnxModel], None], str], ...] = (
     ("inline_functions", inline_functions, "first: the other steps look at one flat graph"),
+    (
+        "expand_functions",
+        expand_functions,
+        "before folding: bodies compute with shapes, and have constants of their own",
+    ),
     ("fold_constants", fold_constants, "shapes turn into the constants converters ask for"),
     ("merge_pads", merge_pads, "after folding, which makes constants of how much is padded"),
     (

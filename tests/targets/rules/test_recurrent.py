@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from tilewright.ops import RecurrentSpec, Step
+from tilewright.targets.rules.recurrent import kernel, parameters, results
+
+LSTM = RecurrentSpec("float32", "LSTM", "n", 2, 20, (Step("sigmoid"), Step("tanh"), Step("tanh")))
+GATED = (Step("sigmoid"), Step("sigmoid"), Step("tanh"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({}, ["x", "r", "h0", "c0", "y", "yh", "yc"]),
+        ({"peephole": True}, ["x", "r", "p", "h0", "c0", "y", "yh", "yc"]),
+        ({"lengths": True}, ["x", "r", "h0", "c0", "lengths", "y", "yh", "yc"]),
+        ({"cell": "GRU", "activations": GATED}, ["x", "r", "h0", "y", "yh"]),
+        (
+            {"cell": "GRU", "activations": GATED, "linear_before_reset": True},
+            ["x", "r", "rb", "h0", "y", "yh"],
+        ),
+        ({"cell": "RNN", "activations": (Step("tanh"),)}, ["x", "r", "h0", "y", "yh"]),
+    ],
+)
+def test_parameters_are_in_their_order(changes, names):
+    spec = RecurrentSpec(**{**LSTM.__dict__, **changes})
+    made = kernel("k", spec, lanes=8)
+    assert [str(p.name) for p in made.params] == names
+    assert [*parameters(spec), *(name for name, _ in results(spec))] == names
+
+
+def test_few_rows_are_one_block():
+    assert "T.parallel" not in str(kernel("k", LSTM, lanes=8))
+
+
+def test_open_batches_are_rows_of_their_own():
+    spec = RecurrentSpec(**{**LSTM.__dict__, "batch": "b"})
+    assert "T.parallel" in str(kernel("k", spec, lanes=8))

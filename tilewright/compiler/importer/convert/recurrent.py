@@ -1,0 +1,198 @@
+"""LSTM, GRU and RNN: one matrix product for all steps, then one kernel over the sequence.
+
+For each direction, x @ W + b is an ordinary product of the whole sequence, and the recurrence a
+kernel that carries its state from step to step (`targets/rules/recurrent.py`).
+Source: https://onnx.ai/onnx/operators/onnx__LSTM.html, onnx__GRU.html, onnx__RNN.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tvm import relax
+
+from tilewright.compiler.lower import OPAQUE, RULE, SCHEDULED
+from tilewright.errors import UnsupportedModel
+from tilewright.ops import RecurrentSpec, Step
+from tilewright.ops.recurrent import GATES
+from tilewright.passes.shapes import shape_of
+from tilewright.targets.rules import recurrent
+
+# ONNX's name -> ours, the names of its parameters, and their defaults.
+_ACTIVATIONS: dict[str, tuple[str, tuple[tuple[str, float], ...]]] = {
+    "Affine": ("affine", (("alpha", 1.0), ("beta", 0.0))),
+    "Elu": ("elu", (("alpha", 1.0),)),
+    "HardSigmoid": ("hard_sigmoid", (("alpha", 0.2), ("beta", 0.5))),
+    "LeakyRelu": ("leaky_relu", (("alpha", 0.01),)),
+    "Relu": ("relu", ()),
+    "ScaledTanh": ("scaled_tanh", (("alpha", 1.0), ("beta", 1.0))),
+    "Sigmoid": ("sigmoid", ()),
+    "Softplus": ("softplus", ()),
+    "Softsign": ("softsign", ()),
+    "Tanh": ("tanh", ()),
+    "ThresholdedRelu": ("thresholded_relu", (("alpha", 1.0),)),
+}
+_DEFAULT_ACTIVATIONS = {
+    "LSTM": ("Sigmoid", "Tanh", "Tanh"),
+    "GRU": ("Sigmoid", "Tanh"),
+    "RNN": ("Tanh",),
+}
+_DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
+CELLS = tuple(GATES)
+
+
+def convert(
+    bb: relax.BlockBuilder, cell: str, inputs: list, attrs: dict[str, Any], lanes: int
+) -> relax.Expr:
+    """All outputs of the node: Y, Y_h and, of an LSTM, Y_c.
+
+    `lanes` is the length of the target's vectors. Raises UnsupportedModel for what is not float32.
+    """
+    return _Layer(bb, cell, inputs, attrs, lanes).whole()
+
+
+class _Layer:
+    def __init__(
+        self, bb: relax.BlockBuilder, cell: str, inputs: list, attrs: dict[str, Any], lanes: int
+    ) -> None:
+        self._bb, self._cell, self._attrs, self._lanes = bb, cell, attrs, lanes
+        given = [*inputs, *[None] * 8]
+        self._x, self._w, self._r, self._b = given[:4]
+        self._lengths, self._h0 = given[4:6]
+        self._c0, self._p = given[6:8] if cell == "LSTM" else (None, None)
+        kind = str(self._x.ty.dtype)
+        if kind != "float32":
+            raise UnsupportedModel(f"{cell} in {kind}", expected="float32")
+        self._batch_first = bool(attrs.get("layout", 0))
+        if self._batch_first:
+            self._x = self._emit(relax.op.permute_dims(self._x, [1, 0, 2]))
+        self._sequence, self._batch, _ = shape_of(self._x)
+        self._sizes = list(self._x.ty.shape.values)
+        self._hidden = int(attrs.get("hidden_size") or shape_of(self._r)[2])
+
+    def whole(self) -> relax.Expr:
+        directions = _DIRECTIONS[_text(self._attrs.get("direction", "forward"))]
+        activations = list(self._activations(len(directions)))
+        found = [
+            self._direction(number, reverse, activations[number])
+            for number, reverse in enumerate(directions)
+        ]
+        results = []
+        for number, values in enumerate(zip(*found, strict=True)):
+            axis = 1 if number == 0 else 0
+            parts = [self._emit(relax.op.expand_dims(value, axis)) for value in values]
+            joined = parts[0] if len(parts) == 1 else self._emit(relax.op.concat(parts, axis))
+            if self._batch_first:
+                order = [2, 0, 1, 3] if number == 0 else [1, 0, 2]
+                joined = self._emit(relax.op.permute_dims(joined, order))
+            results.append(joined)
+        return relax.Tuple(results)
+
+    def _emit(self, value: relax.Expr) -> relax.Var:
+        return self._bb.emit(value)
+
+    def _direction(
+        self, number: int, reverse: bool, activations: tuple[Step, ...]
+    ) -> list[relax.Expr]:
+        """Y [sequence, batch, hidden], and the last states, of one direction."""
+        n, gates = self._hidden, GATES[self._cell]
+        late = self._cell == "GRU" and bool(self._attrs.get("linear_before_reset", 0))
+        spec = RecurrentSpec(
+            dtype="float32",
+            cell=self._cell,
+            sequence=self._sequence,
+            batch=self._batch,
+            hidden=n,
+            activations=activations,
+            clip=self._attrs.get("clip"),
+            reverse=reverse,
+            peephole=self._p is not None,
+            input_forget=bool(self._attrs.get("input_forget", 0)),
+            linear_before_reset=late,
+            lengths=self._lengths is not None,
+        )
+        x = self._emit(relax.op.matmul(self._x, self._turned(self._w, number)))
+        values = {"r": self._turned(self._r, number)}
+        if self._b is not None:
+            both = self._of(self._b, number)
+            own = self._cut(both, 0, gates * n)
+            recurrent_bias = self._cut(both, gates * n, 2 * gates * n)
+            if late:
+                # The bias of the third gate's product is reset with it.
+                values["rb"] = self._cut(recurrent_bias, 2 * n, 3 * n)
+                zeros = relax.op.zeros((n,), "float32")
+                kept = [self._cut(recurrent_bias, 0, 2 * n), self._emit(zeros)]
+                recurrent_bias = self._emit(relax.op.concat(kept, 0))
+            x = self._emit(relax.op.add(x, self._emit(relax.op.add(own, recurrent_bias))))
+        elif late:
+            values["rb"] = self._emit(relax.op.zeros((n,), "float32"))
+        values["x"] = x
+        if self._p is not None:
+            values["p"] = self._of(self._p, number)
+        values["h0"] = self._state(self._h0, number)
+        if self._cell == "LSTM":
+            values["c0"] = self._state(self._c0, number)
+        if self._lengths is not None:
+            values["lengths"] = self._lengths
+        return self._call(spec, values)
+
+    def _call(self, spec: RecurrentSpec, values: dict[str, relax.Expr]) -> list[relax.Expr]:
+        function = recurrent.kernel("recurrent", spec, self._lanes)
+        marks = {"op_pattern": OPAQUE, SCHEDULED: True, RULE: "recurrent"}
+        name = spec.cell.lower()
+        made = self._bb.add_func(function.with_attrs(marks).without_attr("global_symbol"), name)
+        sequence, batch, _ = self._sizes
+        last = [batch, self._hidden]
+        shapes = [[sequence, *last], *[last] * (len(recurrent.results(spec)) - 1)]
+        kinds = [relax.TensorType(shape, "float32") for shape in shapes]
+        arguments = [values[key] for key in recurrent.parameters(spec)]
+        found = self._emit(relax.call_tir(made, arguments, kinds))
+        return [self._emit(relax.TupleGetItem(found, number)) for number in range(len(kinds))]
+
+    def _of(self, value: relax.Expr, number: int) -> relax.Var:
+        """What belongs to a direction, the first axis."""
+        cut = relax.op.strided_slice(value, [0], [number], [number + 1])
+        return self._emit(relax.op.squeeze(self._emit(cut), [0]))
+
+    def _turned(self, value: relax.Expr, number: int) -> relax.Var:
+        """[gates * hidden, k] of a direction, transposed."""
+        return self._emit(relax.op.permute_dims(self._of(value, number), [1, 0]))
+
+    def _cut(self, value: relax.Expr, begin: int, end: int) -> relax.Var:
+        return self._emit(relax.op.strided_slice(value, [0], [begin], [end]))
+
+    def _state(self, value: relax.Expr | None, number: int) -> relax.Var:
+        """The first state of a direction, [batch, hidden]; zeros where none is given."""
+        if value is None:
+            shape = relax.ShapeExpr([self._sizes[1], self._hidden])
+            return self._emit(relax.op.zeros(shape, "float32"))
+        if self._batch_first:
+            value = self._emit(relax.op.permute_dims(value, [1, 0, 2]))
+        return self._of(value, number)
+
+    def _activations(self, directions: int) -> Iterator[tuple[Step, ...]]:
+        """For each direction, its activations as the kernel takes them."""
+        default = _DEFAULT_ACTIVATIONS[self._cell]
+        names = [_text(name) for name in self._attrs.get("activations", ())]
+        names = names or list(default) * directions
+        numbers = {key: iter(self._attrs.get(f"activation_{key}", ())) for key in ("alpha", "beta")}
+        steps = [_step(name, numbers) for name in names]
+        for number in range(directions):
+            own = tuple(steps[number * len(default) : (number + 1) * len(default)])
+            # Both of a GRU's first gates have the first one.
+            yield (own[0], *own) if self._cell == "GRU" else own
+
+
+def _step(name: str, numbers: dict[str, Iterator[float]]) -> Step:
+    known = {key.lower(): row for key, row in _ACTIVATIONS.items()}.get(name.lower())
+    if known is None:
+        raise UnsupportedModel(
+            f"the activation {name}", expected=f"one of: {', '.join(_ACTIVATIONS)}"
+        )
+    ours, parameters = known
+    return Step(ours, tuple(float(next(numbers[key], default)) for key, default in parameters))
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
