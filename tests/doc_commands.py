@@ -1,8 +1,7 @@
 """Runs the blocks of a page of docs/, as tests/test_docs.py hands them over.
 
-A block of nothing but `tilewright` commands can be run fast: in copies (`fork`) of a process that
-has imported everything, without the child processes that do so again. That is most of the time that
-the command takes on a small model.
+Fast is without the child processes of `tilewright`, and with its commands in copies (`fork`) of a
+process that has imported everything: that is most of the time that they take on a small model.
 """
 
 from __future__ import annotations
@@ -22,6 +21,8 @@ _shared: dict[str, Any] = {"__name__": "__main__"}
 def run(language: str, place: str, text: str, fast: bool) -> None:
     """Run one block; raises when it fails."""
     if language == "python":
+        if fast:
+            _without_children()
         exec(compile(text, place, "exec"), _shared)
         return
     commands = _commands(text) if fast else None
@@ -52,18 +53,25 @@ def _import_all() -> None:
     import tilewright.verification.verify_job  # noqa: F401
 
 
+def _without_children() -> None:
+    """What would be done in a child process is done here."""
+    from tests.command_line import run_job_here
+    from tilewright.compiler import child
+
+    _import_all()
+    child.call = run_job_here
+
+
 def _copy(words: list[str]) -> None:
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
         code: Any = 1
         try:
-            from tests.command_line import run_job_here
             from tilewright import api, cli
-            from tilewright.compiler import child
 
+            _without_children()
             api.bench.__kwdefaults__["seconds"] = 0.1
-            child.call = run_job_here
             sys.argv = words
             cli.main()
         except SystemExit as error:

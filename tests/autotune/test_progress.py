@@ -41,6 +41,8 @@ def test_a_task_is_left_when_its_gains_fade(one):
 
 def test_a_task_is_done_near_what_the_machine_can_do(one):
     one.told(_candidate(1), 0.2505, None)
+    assert not one.done(0.0)
+    one.gained(before=1.0)
     assert one.done(0.0)
 
 

@@ -65,6 +65,9 @@ SQUEEZE = ops.SqueezeExcitationSpec(
     gate=ops.Step("sigmoid"),
     projection=CONV,
 )
+RECURRENT = ops.RecurrentSpec(
+    "float32", cell="RNN", sequence="s", batch=2, hidden=8, activations=(ops.Step("tanh"),)
+)
 
 EXAMPLES = (
     CONV,
@@ -79,4 +82,5 @@ EXAMPLES = (
     ACTIVATION,
     SOFTMAX,
     SQUEEZE,
+    RECURRENT,
 )

@@ -62,7 +62,8 @@ class Progress:
 
     def done(self, min_gain: float) -> bool:
         """Whether more trials are not worth it."""
-        near = self.seconds * self.ratio <= NEAR_LEAST * self.least
+        # Not before anything was tried: what the machine can do was measured once, in a moment.
+        near = self.batches > 0 and self.seconds * self.ratio <= NEAR_LEAST * self.least
         tired = self.batches >= FEWEST_BATCHES and self.hope < min_gain / 2
         return self.search.exhausted or near or tired
 
