@@ -4,8 +4,8 @@
 
 The boards are RPC servers on this machine's loopback, below one tracker. Each waits for --pause
 seconds before it measures, which stands for a slow board: without that, they would wait for the
-same cores. Trials a minute from the first measured trial on. When one dies, every choice must still
-be recorded once. Writes results/farm.json.
+same cores. Trials a minute from the begin of the search on, builds included. When one dies, every
+choice must still be recorded once. Writes results/farm.json.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def measure(
         def progress(event: dict[str, Any]) -> None:
             if event["event"] == "note":
                 notes.append(event["text"])
-            elif event["event"] == "trial":
+            elif event["event"] in ("tasks", "trial"):
                 times.append(time.perf_counter())
-                if len(times) == dies_after:
+                if len(times) - 1 == dies_after:
                     servers[-1].terminate()
 
         where = Where((LOOPBACK, tracker.port), KEY, tracked=True)
