@@ -81,6 +81,8 @@ def measure(name: str, model: Path, threads: int, budget: float, seconds: float)
             run = turns.measure(engines, feed, threads, seconds)
         except tilewright.TilewrightError as error:
             return {"runs": {}, "error": str(error)}
+    # The file of records is gone with its folder.
+    del session["db"]
     return {"session": session, "runs": {str(threads): run}}
 
 
