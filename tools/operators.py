@@ -11,7 +11,6 @@ import onnx
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from tilewright.compiler.importer.convert import table
-from tilewright.compiler.importer.convert.recurrent import CELLS
 from tilewright.compiler.importer.normalise.decompose_attention import DECOMPOSED
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "operators.md"
@@ -46,8 +45,7 @@ them are supported.
 
 def owner(domain: str, name: str) -> str:
     """Who converts an operator: `Tilewright`, `TVM` or `not yet`."""
-    recurrent = domain == "" and name in CELLS
-    if recurrent or (domain, name) in table.OURS or (domain, name) in DECOMPOSED:
+    if (domain, name) in table.OURS or (domain, name) in DECOMPOSED:
         return "Tilewright"
     node = onnx.helper.make_node(name, [], [], domain=domain)
     return "TVM" if table.is_supported(node) else "not yet"

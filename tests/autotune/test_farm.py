@@ -96,6 +96,22 @@ def test_who_stops_listening_stops_the_measuring():
     assert len(device.done) < len(CHOICES) and threading.active_count() < 20
 
 
+def test_a_device_waits_until_its_result_is_dealt_with():
+    device = _Device("a")
+    for number, _ in enumerate(Farm([device], print).duels(TASK, CHOICES), 1):
+        time.sleep(0.02)
+        assert len(device.done) == number
+
+
+def test_who_stops_listening_to_many_devices_stops_them_all():
+    devices = [_Device(str(n), pause=0.01) for n in range(3)]
+    before = threading.active_count()
+    duels = Farm(devices, print).duels(TASK, CHOICES)
+    next(duels)
+    duels.close()
+    assert threading.active_count() == before
+
+
 def test_a_question_goes_to_the_next_device_when_one_is_lost():
     def question(device):
         if device.name == "a":

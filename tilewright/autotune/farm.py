@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -110,33 +110,41 @@ class Farm:
     def duels(self, task: Path, choices: Sequence[str]) -> Iterator[tuple[str, Duel | TrialFailed]]:
         """Measure `choices` of `task` on all devices; each with its result as soon as it is there.
 
-        Raises CompileError when no device is left.
+        A device waits until its result has been dealt with: on this machine that would disturb the
+        next. Raises CompileError when no device is left.
         """
         waiting, losses = deque(choices), Counter[str]()
-        threads: list[threading.Thread] = []
-        try:
-            while waiting:
-                self.ask(lambda _device: None)
-                said: queue.SimpleQueue = queue.SimpleQueue()
-                threads = [_started(device, task, waiting, said) for device in self.devices]
-                working = len(threads)
+        while waiting:
+            self.ask(lambda _device: None)
+            said: queue.SimpleQueue[_Done | _Loss | None] = queue.SimpleQueue()
+            threads = [_started(device, task, waiting, said) for device in self.devices]
+            working = len(threads)
+            try:
                 while working:
                     news = said.get()
                     if news is None:
                         working -= 1
-                    elif isinstance(news, _Loss):
+                    elif isinstance(news, _Done):
+                        with news:
+                            yield news.choice, news.found
+                    else:
                         self._lose(news.device, news.error)
                         losses[news.choice] += 1
                         if news.choice and losses[news.choice] < MOST_LOST:
                             waiting.append(news.choice)
                         elif news.choice:
                             yield news.choice, TrialFailed(f"{MOST_LOST} devices were lost with it")
-                    else:
-                        yield news
-        finally:
-            waiting.clear()
-            for thread in threads:
-                thread.join()
+            finally:
+                if working:  # Nobody listens any more.
+                    waiting.clear()
+                while working:
+                    news = said.get()
+                    if news is None:
+                        working -= 1
+                    elif isinstance(news, _Done):
+                        news.taken.set()
+                for thread in threads:
+                    thread.join()
 
     def close(self) -> None:
         """Let all devices go."""
@@ -147,6 +155,21 @@ class Farm:
         self.devices.remove(device)
         device.close()
         self._say(f"lost: {error}; {len(self.devices)} devices are left")
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A result, and whether it has been dealt with; a `with` says so at its end."""
+
+    choice: str
+    found: Duel | TrialFailed
+    taken: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_exc: object) -> None:
+        self.taken.set()
 
 
 @dataclass(frozen=True)
@@ -165,8 +188,8 @@ def _started(
 
 
 def _work(device: Device, task: Path, waiting: deque[str], said: queue.SimpleQueue) -> None:
-    """A device's thread: says a choice with its result, or a loss; None in the end."""
-    choice = None
+    """A device's thread: says what it has done, or a loss; None in the end."""
+    choice: str | None = None
     try:
         device.begin(task)
         while waiting:
@@ -178,8 +201,10 @@ def _work(device: Device, task: Path, waiting: deque[str], said: queue.SimpleQue
                 found: Duel | TrialFailed = device.duel(task, choice, MOST_ROUNDS)
             except TrialFailed as error:
                 found = error
-            said.put((choice, found))
+            done = _Done(choice, found)
             choice = None
+            said.put(done)
+            done.taken.wait()
         device.end()
     except Exception as error:  # Whatever it is: its choice must not be lost with it.
         said.put(_Loss(device, choice, error))

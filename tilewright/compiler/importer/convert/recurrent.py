@@ -43,7 +43,12 @@ CELLS = tuple(GATES)
 
 
 def convert(
-    bb: relax.BlockBuilder, cell: str, inputs: list, attrs: dict[str, Any], lanes: int
+    cell: str,
+    lanes: int,
+    bb: relax.BlockBuilder,
+    inputs: list,
+    attrs: dict[str, Any],
+    opset: int,
 ) -> relax.Expr:
     """All outputs of the node: Y, Y_h and, of an LSTM, Y_c.
 

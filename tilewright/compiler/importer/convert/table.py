@@ -6,6 +6,7 @@ here a name counts only in its own domain.
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
@@ -21,7 +22,7 @@ from tilewright.errors import UnsupportedModel
 # (block builder, inputs, attributes, opset) -> expression
 Converter = Callable[[relax.BlockBuilder, list, dict, int], relax.Expr]
 
-OURS: dict[tuple[str, str], Converter] = {
+_OURS: dict[tuple[str, str], Converter] = {
     ("", "Celu"): activation.celu,
     ("", "Clip"): elementwise.clip,
     ("", "Gather"): indexing.gather,
@@ -33,6 +34,15 @@ OURS: dict[tuple[str, str], Converter] = {
     ("com.microsoft", "Gelu"): activation.gelu,
     ("com.microsoft", "QuickGelu"): activation.quick_gelu,
 }
+
+
+def converters(lanes: int) -> dict[tuple[str, str], Converter]:
+    """Our own, by domain and operator; `lanes` float32 numbers are a vector of the target."""
+    cells = {("", c): functools.partial(recurrent.convert, c, lanes) for c in recurrent.CELLS}
+    return {**_OURS, **cells}
+
+
+OURS = frozenset(converters(lanes=1))
 
 # TVM's converters for ONNX Runtime's own operators.
 _TVM_CONTRIB = ("BiasGelu", "EmbedLayerNormalization", "FastGelu", "SkipLayerNormalization")
@@ -47,7 +57,7 @@ _HANDLED_BY_IMPORTER = ("Constant", "If")
 def is_supported(node: onnx.NodeProto) -> bool:
     """Whether there is a converter for the node's operator (not: for all its attributes)."""
     key = (domain_of(node), node.op_type)
-    if key in OURS or (key[0] == "" and key[1] in recurrent.CELLS):
+    if key in OURS:
         return True
     if key[0] == "com.microsoft":
         return node.op_type in _TVM_CONTRIB

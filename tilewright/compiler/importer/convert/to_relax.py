@@ -12,7 +12,7 @@ from tvm import relax
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 from tvm.tirx import IntImm
 
-from tilewright.compiler.importer.convert import recurrent, table
+from tilewright.compiler.importer.convert import table
 from tilewright.compiler.importer.graph import domain_of, label
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.compiler.importer.shapes import open_dimensions
@@ -51,7 +51,7 @@ class _Importer(ONNXGraphImporter):
 
     def __init__(self, model: OnnxModel, lanes: int) -> None:
         super().__init__(shape_dict={}, dtype_dict="float32")
-        self._model, self._lanes = model, lanes
+        self._model, self._converters = model, table.converters(lanes)
         self._node: onnx.NodeProto | None = None
         self.origins: dict[str, tuple[str, ...]] = {}
 
@@ -140,9 +140,7 @@ class _Importer(ONNXGraphImporter):
             self._claim(value.tuple_value, name)
 
     def _convert_operator(self, op_name: str, inputs: list, attrs: dict, opset: int) -> relax.Expr:
-        if domain_of(self._node) == "" and op_name in recurrent.CELLS:
-            return recurrent.convert(self.bb, op_name, list(inputs), attrs, self._lanes)
-        ours = table.OURS.get((domain_of(self._node), op_name))
+        ours = self._converters.get((domain_of(self._node), op_name))
         if ours is None:
             return super()._convert_operator(op_name, inputs, attrs, opset)
         return self.bb.normalize(ours(self.bb, list(inputs), attrs, opset))

@@ -26,7 +26,7 @@ MAX_ROUNDS = 6
 _WRITTEN_OUT: dict[str, Callable[[onnx.NodeProto], bool]] = {
     # The converter has the first result only.
     "LayerNormalization": lambda node: any(node.output[1:]),
-    # onnx's strict shape inference refuses it (1.21 to 1.23).
+    # onnx 1.23.2's strict shape inference refuses it.
     "MeanVarianceNormalization": lambda node: True,
 }
 # These have a step of their own: `decompose_attention`.
@@ -47,17 +47,18 @@ def expand_functions(model: OnnxModel) -> None:
             return helper.make_tensor_type_proto(kind, shapes.get(name))
 
         nodes: list[onnx.NodeProto] = []
-        before = len(model.graph.node)
+        changed = False
         for number, node in enumerate(model.graph.node):
             body = _body(node, model, type_of) if _wanted(node, model) else None
             if body is None:
                 nodes.append(node)
                 continue
+            changed = True
             nodes += _expanded(node, body, _schema(node, model), f"{number}")
             _import_domains(model, body)
         del model.graph.node[:]
         model.graph.node.extend(nodes)
-        if len(nodes) == before:
+        if not changed:
             return  # What is left has no body for its types.
 
 
@@ -162,7 +163,11 @@ def _renamed(
 
 
 def _import_domains(model: OnnxModel, body: onnx.FunctionProto) -> None:
-    known = {entry.domain for entry in model.proto.opset_import}
-    for entry in body.opset_import:
-        if entry.domain not in known and not ({entry.domain, *known} >= {"", "ai.onnx"}):
-            model.proto.opset_import.append(entry)
+    """The body's operators may be of a domain that the model has not used."""
+    known = {_plain(entry.domain) for entry in model.proto.opset_import}
+    missing = [entry for entry in body.opset_import if _plain(entry.domain) not in known]
+    model.proto.opset_import.extend(missing)
+
+
+def _plain(domain: str) -> str:
+    return "" if domain == "ai.onnx" else domain
