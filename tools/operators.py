@@ -15,6 +15,7 @@ from tilewright.compiler.importer.normalise.decompose_attention import DECOMPOSE
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "operators.md"
 
+_OWNERS = ("Tilewright", "TVM", "definition", "not yet")
 _HEAD = """\
 # Operators
 
@@ -25,6 +26,9 @@ a test fails when it is old.
 - **Tilewright**: the converter is ours, because TVM has none or gives other answers than ONNX;
   attention operators are written out as MatMul and Softmax.
 - **TVM**: the converter is that of TVM's ONNX importer.
+- **definition**: there is no converter, and the node is replaced by ONNX's own definition of it,
+  whose operators must have one; [the ledger](../benchmarks/conformance.json) has the tests that
+  pass.
 - **not yet**: there is none. Compilation stops with one error that lists every such operator of
   the model and its nodes.
 
@@ -44,11 +48,21 @@ them are supported.
 
 
 def owner(domain: str, name: str) -> str:
-    """Who converts an operator: `Tilewright`, `TVM` or `not yet`."""
+    """Who converts an operator: `Tilewright`, `TVM`, ONNX's `definition` of it, or `not yet`."""
     if (domain, name) in table.OURS or (domain, name) in DECOMPOSED:
         return "Tilewright"
     node = onnx.helper.make_node(name, [], [], domain=domain)
-    return "TVM" if table.is_supported(node) else "not yet"
+    if table.is_supported(node):
+        return "TVM"
+    return "definition" if has_definition(domain, name) else "not yet"
+
+
+def has_definition(domain: str, name: str) -> bool:
+    """Whether ONNX defines the operator by others (`normalise.expand_functions`)."""
+    if domain != "":
+        return False
+    schema = onnx.defs.get_schema(name)
+    return schema.has_function or schema.has_context_dependent_function
 
 
 def standard_operators() -> list[onnx.defs.OpSchema]:
@@ -68,13 +82,13 @@ def contrib_operators() -> list[str]:
 def page() -> str:
     """The text of docs/operators.md."""
     rows = [(schema, owner("", schema.name)) for schema in standard_operators()]
-    counts = {who: sum(o == who for _, o in rows) for who in ("Tilewright", "TVM", "not yet")}
+    counts = {who: sum(o == who for _, o in rows) for who in _OWNERS}
     lines = [
         _HEAD,
         f"## ai.onnx, opset {onnx.defs.onnx_opset_version()}",
         "",
         f"{len(rows)} operators: {counts['TVM']} through TVM, {counts['Tilewright']} through "
-        f"Tilewright, {counts['not yet']} not yet.",
+        f"Tilewright, {counts['definition']} by their definition, {counts['not yet']} not yet.",
         "",
         "| operator | converted by |",
         "|---|---|",
