@@ -19,6 +19,7 @@ from benchmarks import (
     machine,
     operators,
     replay,
+    spaces,
     trials,
     tuning,
     turns,
@@ -190,19 +191,19 @@ def test_boards_of_a_tracker_measure_and_one_may_die(monkeypatch):
 @pytest.fixture
 def tables(monkeypatch, tmp_path):
     """Tables of tasks whose times follow from two knobs."""
-    monkeypatch.setattr(replay, "SPACES", tmp_path / "spaces")
+    monkeypatch.setattr(spaces, "SPACES", tmp_path / "spaces")
     monkeypatch.setattr(replay, "PLOT", tmp_path / "replay.svg")
     monkeypatch.setattr(replay, "TASKS", {"first": None, "second": None})
-    replay.SPACES.mkdir()
+    spaces.SPACES.mkdir()
     for best, name in enumerate(replay.TASKS, 3):
-        rows = []
+        rows = [{"rule": "conv", "knobs": {}, "facts": {}, "ratio": 1.0}]
         for rows_knob, panels in itertools.product(range(12), range(30)):
             ratio = 0.5 + 0.05 * abs(rows_knob - best) + 0.02 * abs(panels - 20)
             facts = {"rows": float(rows_knob), "panels": float(panels)}
             knobs = {"rows": rows_knob, "panels": panels}
             rows.append({"rule": "conv", "knobs": knobs, "facts": facts, "ratio": ratio})
         data = {"machine": {}, "threads": 1, "whole": True, "rows": rows}
-        replay._file(name).write_bytes(gzip.compress(json.dumps(data).encode()))
+        spaces.file_of(name).write_bytes(gzip.compress(json.dumps(data).encode()))
 
 
 def test_the_replayed_cost_model_beats_chance(tables, monkeypatch, tmp_path, capsys):
@@ -218,9 +219,9 @@ def test_the_replayed_cost_model_beats_chance(tables, monkeypatch, tmp_path, cap
 
 
 def test_a_table_is_recorded(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(replay, "SPACES", tmp_path)
-    monkeypatch.setattr(replay, "TASKS", {"small": Conv(16, 6, 24, 1)})
-    replay.record("small", 3, 1)
+    monkeypatch.setattr(spaces, "SPACES", tmp_path)
+    monkeypatch.setattr(spaces, "TASKS", {"small": Conv(16, 6, 24, 1)})
+    spaces.record("small", 3, 1)
     table = replay.Table.read("small")
     assert len(table.candidates) == 3 and all(table.ratios.values())
     assert "3 choices" in capsys.readouterr().out

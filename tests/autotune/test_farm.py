@@ -18,6 +18,7 @@ from tilewright.targets import resolve
 
 TASK = Path("task")
 CHOICES = [f"choice{n}" for n in range(12)]
+BUILT = [(choice, None) for choice in CHOICES]
 
 
 class _Device:
@@ -50,7 +51,7 @@ class _Device:
 def _measured(devices):
     lost = []
     farm = Farm(devices, lost.append)
-    return dict(farm.duels(TASK, CHOICES)), lost, farm
+    return dict(farm.duels(TASK, BUILT)), lost, farm
 
 
 def test_every_choice_is_measured_once_and_all_devices_work():
@@ -90,7 +91,7 @@ def test_without_devices_the_session_ends():
 
 def test_who_stops_listening_stops_the_measuring():
     device = _Device("a", pause=0.01)
-    duels = Farm([device], print).duels(TASK, CHOICES)
+    duels = Farm([device], print).duels(TASK, BUILT)
     next(duels)
     duels.close()
     assert len(device.done) < len(CHOICES) and threading.active_count() < 20
@@ -98,7 +99,7 @@ def test_who_stops_listening_stops_the_measuring():
 
 def test_a_device_waits_until_its_result_is_dealt_with():
     device = _Device("a")
-    for number, _ in enumerate(Farm([device], print).duels(TASK, CHOICES), 1):
+    for number, _ in enumerate(Farm([device], print).duels(TASK, BUILT), 1):
         time.sleep(0.02)
         assert len(device.done) == number
 
@@ -106,9 +107,59 @@ def test_a_device_waits_until_its_result_is_dealt_with():
 def test_who_stops_listening_to_many_devices_stops_them_all():
     devices = [_Device(str(n), pause=0.01) for n in range(3)]
     before = threading.active_count()
-    duels = Farm(devices, print).duels(TASK, CHOICES)
+    duels = Farm(devices, print).duels(TASK, BUILT)
     next(duels)
     duels.close()
+    assert threading.active_count() == before
+
+
+def test_a_choice_without_a_program_is_a_result_too():
+    device = _Device("a")
+    built = [("choice0", None), ("choice1", TrialFailed("it does not compile")), ("choice2", None)]
+    found = dict(Farm([device], print).duels(TASK, built))
+    assert str(found["choice1"]) == "it does not compile"
+    assert device.done == ["choice0", "choice2"]
+
+
+def test_the_first_is_measured_while_the_next_is_built():
+    measured = threading.Event()
+
+    def built():
+        yield "choice0", None
+        assert measured.wait(30)
+        yield "choice1", None
+
+    found = []
+    for choice, _ in Farm([_Device("a")], print).duels(TASK, built()):
+        found.append(choice)
+        measured.set()
+    assert found == ["choice0", "choice1"]
+
+
+def test_nothing_more_is_built_when_nobody_listens():
+    asked = []
+
+    def built():
+        for choice in CHOICES:
+            asked.append(choice)
+            time.sleep(0.01)
+            yield choice, None
+
+    before = threading.active_count()
+    duels = Farm([_Device("a")], print).duels(TASK, built())
+    next(duels)
+    duels.close()
+    assert len(asked) < len(CHOICES) and threading.active_count() == before
+
+
+def test_an_error_beside_the_measuring_is_not_lost():
+    def built():
+        yield "choice0", None
+        raise ValueError("no space left")
+
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="no space left"):
+        list(Farm([_Device("a")], print).duels(TASK, built()))
     assert threading.active_count() == before
 
 

@@ -41,8 +41,17 @@ def test_a_task_is_left_when_its_gains_fade(one):
 
 def test_a_task_is_done_near_what_the_machine_can_do(one):
     one.told(_candidate(1), 0.2505, None)
-    assert not one.done(0.0)
+    assert not one.done(0.01)
     one.gained(before=1.0)
+    assert one.done(0.01)
+
+
+def test_without_a_least_gain_all_is_tried(one):
+    one.told(_candidate(1), 0.2505, None)
+    for _ in range(3 * FEWEST_BATCHES):
+        one.gained(before=one.ratio)
+    assert one.done(0.01) and not one.done(0.0)
+    one.search.exhausted = True
     assert one.done(0.0)
 
 

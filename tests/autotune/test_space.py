@@ -4,10 +4,15 @@ import random
 
 import pytest
 
-from tilewright.autotune.space import Space
+from tests import models
+from tests.compiling import compile_here
+from tests.net import Net
+from tilewright.autotune.space import Space, _Drawing
+from tilewright.autotune.tasks import tasks_of
 from tilewright.targets import resolve
-from tilewright.targets.rules.catalogue import lower, lower_by
+from tilewright.targets.rules.catalogue import able, lower, lower_by
 from tilewright.targets.rules.knobs import Choices
+from tilewright.targets.rules.tir import outlined
 
 TARGET = resolve("x86-64-avx2")
 
@@ -45,3 +50,29 @@ def test_what_is_near_shares_most_knobs(space):
     knobs = dict(base.choice.knobs).items()
     shared = [len(set(dict(c.choice.knobs).items()) & set(knobs)) for c in drawn]
     assert max(shared) >= max(1, len(knobs) - 2)
+
+
+def _other_convolutions():
+    net = Net(x=(1, 32, 9, 9))
+    y = net.Conv("x", net.weight(64, 4, 3, 3), group=8)
+    y = net.ConvTranspose(y, net.weight(64, 48, 3, 3), strides=[2, 2])
+    return net.model(net.Conv(y, net.weight(48, 1, 3, 3), group=48))
+
+
+@pytest.mark.parametrize(
+    "proto",
+    [models.conv_net(size=16, channels=64), models.mlp_block(), _other_convolutions()],
+    ids=["convolutions", "mlp", "other convolutions"],
+)
+def test_without_loops_the_same_is_asked_for_and_noted(proto, tmp_path):
+    work = compile_here(proto, tmp_path, until="fuse")
+    source = random.Random(0)
+    for task in tasks_of(work)[0]:
+        for rule in able(task.call, TARGET):
+            for _ in range(6):
+                drawing = _Drawing(task.call.name, None, source)
+                with outlined():
+                    lower_by(rule.name, task.call, TARGET, drawing)
+                full = Choices(task.call.name, drawing.drawn)
+                lower_by(rule.name, task.call, TARGET, full)
+                assert full.asked == drawing.asked and full.facts == drawing.facts

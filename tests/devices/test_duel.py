@@ -34,9 +34,16 @@ def test_rounds_that_do_not_agree_are_repeated():
     assert other.runs == MOST_ROUNDS and 0.5 <= found.ratio <= 0.9
 
 
-def test_what_is_clearly_slower_is_given_up():
-    other = _Program(2.0)
-    assert duel(_Program(1.0), other).ratio == 2.0 and other.runs == 1
+@pytest.mark.parametrize("seconds, rounds", [([2.0], 1), ([1.3, 1.2], 2), ([1.3, 1.1, 1.2], 3)])
+def test_what_is_clearly_slower_is_given_up(seconds, rounds):
+    other = _Program(*seconds)
+    assert duel(_Program(1.0), other).ratio > 1.1 and other.runs == rounds
+
+
+def test_one_slow_round_is_no_reason_to_give_up():
+    other = _Program(1.3, 0.9)
+    duel(_Program(1.0), other)
+    assert other.runs == MOST_ROUNDS
 
 
 def test_a_busy_machine_counts_for_neither():

@@ -7,20 +7,23 @@ cache.
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tvm
 
+from tilewright.autotune.lock import locked
 from tilewright.autotune.tasks import Task
 from tilewright.compiler.kernel_cache import KernelCache
 from tilewright.compiler.kernels import compile_kernels
 from tilewright.compiler.operations import operations
 from tilewright.devices import program
-from tilewright.devices.process import Process, Send
+from tilewright.devices.process import Process, Send, TrialFailed
 from tilewright.devices.sizes import evaluated
 from tilewright.targets import Target, toolchain
 from tilewright.targets.rules.catalogue import Choice, lower, lower_by
@@ -48,12 +51,16 @@ class Conditions:
 
 
 def start(task: Task, choice: Choice | None, conditions: Conditions, folder: Path) -> Process:
-    """Begin to build `choice`, or the default, into the new folder `folder`.
+    """Begin to build `choice`, or the default, into the new folder `folder`, when a CPU is free.
 
     The process answers once, with the name of the rule and the floating-point operations.
     """
 
     def work(send: Send, _commands: Iterable[dict[str, Any]]) -> None:
+        with _turn(conditions.folder):
+            send(**build())
+
+    def build() -> dict[str, Any]:
         choices = Choices(task.call.name, choice.knobs if choice else {})
         if choice is None:
             with choosing(choices):
@@ -71,9 +78,24 @@ def start(task: Task, choice: Choice | None, conditions: Conditions, folder: Pat
         allowed = ROUNDING * growth * (4 + _depth(task, choices.facts) ** 0.5)
         program.save(folder, lowered, list(kernels), task.call.roles, task.sizes, allowed)
         done = [operations(launch.kernel) for launch in lowered.launches]
-        send(rule=rule.name, flops=None if None in done else sum(done))
+        return {"rule": rule.name, "flops": None if None in done else sum(done)}
 
     return Process(work)
+
+
+def built(process: Process) -> tuple[dict[str, Any] | None, TrialFailed | None]:
+    """What the process of a build says, or why there is no program."""
+    try:
+        return process.answer(BUILD_SECONDS), None
+    except TrialFailed as error:
+        return None, error
+    finally:
+        process.close()
+
+
+def _turn(folder: Path) -> AbstractContextManager[None]:
+    """Wait for one of the CPUs: as many builds run at a time."""
+    return locked(folder / f"turn{os.getpid() % (os.cpu_count() or 1)}")
 
 
 def _depth(task: Task, facts: dict[str, dict[str, float]]) -> int:

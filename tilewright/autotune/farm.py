@@ -1,7 +1,7 @@
 """Devices that measure at the same time: each takes the next choice when it is done with its last.
 
-    choices  [c5 c6 c7 ...]      device 1: default, c1, c4 ...
-                                 device 2: default, c2, c3 ...
+    built  ->  choices  [c5 c6 c7 ...]      device 1: default, c1, c4 ...
+                                            device 2: default, c2, c3 ...
 
 A device that is lost is left out from then on, and its choice goes back to the queue.
 """
@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +32,8 @@ MOST_LOST = 2
 # How long a board may take to say that it is free again.
 FREE_SECONDS = 5.0
 
+# A choice, and why there is no program of it; None where there is one.
+Built = tuple[str, TrialFailed | None]
 Answer = TypeVar("Answer")
 
 
@@ -91,6 +93,11 @@ class Farm:
     def __init__(self, devices: Sequence[Device], say: Callable[[str], None]) -> None:
         self.devices, self._say = list(devices), say
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether what this machine does meanwhile disturbs no measurement."""
+        return all(device.elsewhere for device in self.devices)
+
     def ask(self, question: Callable[[Device], Answer]) -> Answer:
         """The answer of one device; of the next where one is lost.
 
@@ -107,44 +114,44 @@ class Farm:
             hint="the trials so far are kept: the same command goes on",
         )
 
-    def duels(self, task: Path, choices: Sequence[str]) -> Iterator[tuple[str, Duel | TrialFailed]]:
-        """Measure `choices` of `task` on all devices; each with its result as soon as it is there.
+    def duels(self, task: Path, built: Iterable[Built]) -> Iterator[tuple[str, Duel | TrialFailed]]:
+        """Measure choices of `task` on all devices; each with its result as soon as it is there.
 
-        A device waits until its result has been dealt with: on this machine that would disturb the
-        next. Raises CompileError when no device is left.
+        The next of `built` is asked for beside the measuring, in a thread. A device waits until its
+        result has been dealt with: on this machine that would disturb the next. Raises CompileError
+        when no device is left.
         """
-        waiting, losses = deque(choices), Counter[str]()
-        while waiting:
-            self.ask(lambda _device: None)
-            said: queue.SimpleQueue[_Done | _Loss | None] = queue.SimpleQueue()
-            threads = [_started(device, task, waiting, said) for device in self.devices]
-            working = len(threads)
-            try:
+        choices, losses = _Choices(), Counter[str]()
+        said: _Said = queue.SimpleQueue()
+        working = [_thread(said, _feed, built, choices)]
+        try:
+            while working or choices:
+                self.ask(lambda _device: None)
+                working += [_thread(said, _work, one, task, choices) for one in self.devices]
                 while working:
                     news = said.get()
-                    if news is None:
-                        working -= 1
-                    elif isinstance(news, _Done):
+                    if isinstance(news, _Done):
                         with news:
                             yield news.choice, news.found
-                    else:
+                    elif isinstance(news, _Loss):
                         self._lose(news.device, news.error)
                         losses[news.choice] += 1
                         if news.choice and losses[news.choice] < MOST_LOST:
-                            waiting.append(news.choice)
+                            choices.put(news.choice)
                         elif news.choice:
                             yield news.choice, TrialFailed(f"{MOST_LOST} devices were lost with it")
-            finally:
-                if working:  # Nobody listens any more.
-                    waiting.clear()
-                while working:
-                    news = said.get()
-                    if news is None:
-                        working -= 1
-                    elif isinstance(news, _Done):
-                        news.taken.set()
-                for thread in threads:
-                    thread.join()
+                    elif isinstance(news, Exception):
+                        raise news
+                    else:
+                        working.remove(_joined(news))
+        finally:
+            choices.end(at_once=True)  # Nobody listens any more.
+            while working:
+                news = said.get()
+                if isinstance(news, _Done):
+                    news.taken.set()
+                elif isinstance(news, threading.Thread):
+                    working.remove(_joined(news))
 
     def close(self) -> None:
         """Let all devices go."""
@@ -179,34 +186,98 @@ class _Loss:
     error: Exception
 
 
-def _started(
-    device: Device, task: Path, waiting: deque[str], said: queue.SimpleQueue
-) -> threading.Thread:
-    thread = threading.Thread(target=_work, args=(device, task, waiting, said))
+# What the threads say: results, losses, an error of ours, and themselves at their end.
+_News = _Done | _Loss | Exception | threading.Thread
+_Said = queue.SimpleQueue[_News]
+
+
+class _Choices:
+    """The choices that wait for a device."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[str] = deque()
+        self._changed = threading.Condition()
+        # No more will be put; none is taken any more.
+        self._ended = self.stopped = False
+
+    def put(self, choice: str) -> None:
+        """One more."""
+        with self._changed:
+            self._waiting.append(choice)
+            self._changed.notify()
+
+    def end(self, at_once: bool = False) -> None:
+        """No more will be put; with `at_once` those that wait are dropped."""
+        with self._changed:
+            self._ended, self.stopped = True, at_once
+            if at_once:
+                self._waiting.clear()
+            self._changed.notify_all()
+
+    def take(self) -> str | None:
+        """The next one, waited for; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._ended)
+            return self._waiting.popleft() if self._waiting else None
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+
+def _thread(said: _Said, work: Callable[..., None], *arguments: Any) -> threading.Thread:
+    """Starts a thread that does `work(said, *arguments)`; its last news is the thread itself."""
+
+    def run() -> None:
+        try:
+            work(said, *arguments)
+        except Exception as error:
+            said.put(error)
+        finally:
+            said.put(threading.current_thread())
+
+    thread = threading.Thread(target=run)
     thread.start()
     return thread
 
 
-def _work(device: Device, task: Path, waiting: deque[str], said: queue.SimpleQueue) -> None:
-    """A device's thread: says what it has done, or a loss; None in the end."""
+def _joined(thread: threading.Thread) -> threading.Thread:
+    thread.join()
+    return thread
+
+
+def _feed(said: _Said, built: Iterable[Built], choices: _Choices) -> None:
+    """The thread that waits for choices to be built."""
+    try:
+        for choice, failure in built:
+            if choices.stopped:
+                break
+            if failure is None:
+                choices.put(choice)
+            else:
+                _tell(said, choice, failure)
+    finally:
+        choices.end()
+
+
+def _work(said: _Said, device: Device, task: Path, choices: _Choices) -> None:
+    """A device's thread: says what it has done, or a loss."""
     choice: str | None = None
     try:
         device.begin(task)
-        while waiting:
-            try:
-                choice = waiting.popleft()
-            except IndexError:
-                break  # Another device took the last.
+        while (choice := choices.take()) is not None:
             try:
                 found: Duel | TrialFailed = device.duel(task, choice, MOST_ROUNDS)
             except TrialFailed as error:
                 found = error
-            done = _Done(choice, found)
-            choice = None
-            said.put(done)
-            done.taken.wait()
+            done, choice = choice, None
+            _tell(said, done, found)
         device.end()
     except Exception as error:  # Whatever it is: its choice must not be lost with it.
         said.put(_Loss(device, choice, error))
-    finally:
-        said.put(None)
+
+
+def _tell(said: _Said, choice: str, found: Duel | TrialFailed) -> None:
+    """Say a result, and wait until it has been dealt with."""
+    done = _Done(choice, found)
+    said.put(done)
+    done.taken.wait()

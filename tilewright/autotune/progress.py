@@ -61,7 +61,9 @@ class Progress:
         return self.task.times * self.seconds * self.ratio
 
     def done(self, min_gain: float) -> bool:
-        """Whether more trials are not worth it."""
+        """Whether more trials are not worth it: with `min_gain` 0, only where all were tried."""
+        if min_gain == 0:
+            return self.search.exhausted
         # Not before anything was tried: what the machine can do was measured once, in a moment.
         near = self.batches > 0 and self.seconds * self.ratio <= NEAR_LEAST * self.least
         tired = self.batches >= FEWEST_BATCHES and self.hope < min_gain / 2

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import hashlib
 import json
 import os
@@ -24,6 +23,7 @@ from typing import Any
 
 import platformdirs
 
+from tilewright.autotune.lock import locked
 from tilewright.compiler.artifact import replacing
 from tilewright.errors import OptionError, OutputError
 from tilewright.targets import Target
@@ -189,14 +189,13 @@ class Database:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        # The lock is a file of its own: the records' own file is replaced by `rewrite`.
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = self.path.with_name(f".{self.path.name}.lock").open("w")
-        except OSError as error:
-            raise self._refused(error) from error
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.ExitStack() as stack:
+            # The lock is a file of its own: the records' own file is replaced by `rewrite`.
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(self.path.with_name(f".{self.path.name}.lock")))
+            except OSError as error:
+                raise self._refused(error) from error
             yield
 
     def _refused(self, error: OSError) -> OutputError:

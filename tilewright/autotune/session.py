@@ -15,14 +15,15 @@ import math
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from tilewright.autotune.build import BUILD_SECONDS, Conditions, start
+from tilewright.autotune.build import Conditions, built, start
 from tilewright.autotune.cost_model import CostModel, Sample, samples
-from tilewright.autotune.farm import Farm, open_devices
+from tilewright.autotune.farm import Built, Farm, open_devices
 from tilewright.autotune.progress import Progress, Step
 from tilewright.autotune.records import Database, Record, fingerprint, now, versions
 from tilewright.autotune.search import Search
@@ -156,9 +157,9 @@ class _Session:
         search = Search(space, self._job["seed"])
         self._place(task).mkdir()
         save_arguments(self._place(task), inputs_of(task, self._job["seed"]))
-        said, failure = _built(self._start(task, None, DEFAULT))
+        said, failure = built(self._start(task, None, DEFAULT))
         if said is None:
-            raise _broken(task, failure)
+            raise _broken(task, str(failure))
         try:
             times = sorted(self._farm.ask(lambda device: device.begin(self._place(task))))
         except TrialFailed as error:
@@ -234,27 +235,29 @@ class _Session:
         self._model.fit(known)
 
     def _batch(self, one: Progress, batch: list[Candidate]) -> None:
-        """Compile `batch` at the same time, then measure one by one against the default."""
+        """Compile `batch`, some at the same time, and measure each against the default."""
         named = {f"choice{number}": candidate for number, candidate in enumerate(batch)}
-        ready: dict[str, dict[str, Any]] = {}
-        for some in _runs_of(list(named), BATCH):
-            builds = {n: self._start(one.task, named[n].choice, n) for n in some}
+        builds = {n: self._start(one.task, c.choice, n) for n, c in named.items()}
+        flops: dict[str, int | None] = {}
+
+        def programs() -> Iterator[Built]:
             for name, process in builds.items():
-                said, failure = _built(process)
-                if said is None:
-                    self._record(one, named[name], None, failure, None)
-                else:
-                    ready[name] = said
-        for name, found in self._farm.duels(self._place(one.task), list(ready)):
-            flops = ready[name]["flops"]
-            if isinstance(found, Duel):
-                found = self._plausible(found, flops)
-            if isinstance(found, Duel):
-                self._record(one, named[name], found, None, flops)
-            else:
-                self._record(one, named[name], None, str(found), flops)
-            if self._late():
-                break
+                said, failure = built(process)
+                flops[name] = said["flops"] if said else None
+                yield name, failure
+
+        # On boards, building does not disturb what is measured.
+        choices = programs() if self._farm.elsewhere else list(programs())
+        try:
+            for name, found in self._farm.duels(self._place(one.task), choices):
+                if isinstance(found, Duel):
+                    found = self._plausible(found, flops[name])
+                self._record(one, named[name], found, flops[name])
+                if self._late():
+                    break
+        finally:
+            for process in builds.values():
+                process.close()
         for name in named:
             shutil.rmtree(self._place(one.task) / name, ignore_errors=True)
 
@@ -272,11 +275,12 @@ class _Session:
         self,
         one: Progress,
         candidate: Candidate,
-        found: Duel | None,
-        failure: str | None,
+        said: Duel | TrialFailed,
         flops: int | None,
     ) -> None:
         self._trials += 1
+        found = said if isinstance(said, Duel) else None
+        failure = None if found else str(said)
         record = Record(
             spec=one.task.key,
             target=self._fingerprint,
@@ -330,7 +334,7 @@ class _Session:
         """A choice and the default in turns, for many rounds; None where it fails now."""
         place, name = self._place(task), "finalist"
         try:
-            if _built(self._start(task, choice, name))[0] is None:
+            if built(self._start(task, choice, name))[0] is None:
                 return None
             return self._farm.ask(lambda device: _whole_duel(device, place, name))
         except TrialFailed:
@@ -339,26 +343,12 @@ class _Session:
             shutil.rmtree(place / name, ignore_errors=True)
 
 
-def _runs_of(names: list[str], size: int) -> list[list[str]]:
-    return [names[start : start + size] for start in range(0, len(names), size)]
-
-
 def _whole_duel(device: Device, task: Path, choice: str) -> Duel:
     device.begin(task)
     return device.duel(task, choice, FINAL_ROUNDS)
 
 
-def _built(process: Process) -> tuple[dict[str, Any] | None, str | None]:
-    """What the process of a build says, or why there is no program."""
-    try:
-        return process.answer(BUILD_SECONDS), None
-    except TrialFailed as error:
-        return None, str(error)
-    finally:
-        process.close()
-
-
-def _broken(task: Task, reason: str | None) -> CompileError:
+def _broken(task: Task, reason: str) -> CompileError:
     return CompileError(
         f"the default kernels of {task.name} do not run: {reason}",
         where=", ".join(task.nodes),

@@ -15,6 +15,7 @@ from tilewright.autotune.tasks import Task
 from tilewright.targets import Target
 from tilewright.targets.rules.catalogue import Choice, able, lower, lower_by
 from tilewright.targets.rules.knobs import Choices, Knob, choosing
+from tilewright.targets.rules.tir import outlined
 
 # How likely each knob of a choice is drawn again by `near`.
 REDRAWN = 0.25
@@ -49,7 +50,7 @@ class Space:
     def default(self) -> Candidate:
         """The choice that is made without any record."""
         drawing = _Drawing(self._task.call.name, {}, None)
-        with choosing(drawing):
+        with outlined(), choosing(drawing):
             rule, _ = lower(self._task.call, self._target)
         return Candidate(Choice(rule.name, {}), self._facts(rule.name, drawing))
 
@@ -64,7 +65,8 @@ class Space:
         return self._lowered(base.choice.rule, drawing)
 
     def _lowered(self, rule: str, drawing: _Drawing) -> Candidate:
-        lower_by(rule, self._task.call, self._target, drawing)
+        with outlined():
+            lower_by(rule, self._task.call, self._target, drawing)
         changed = {
             name: value
             for name, value in drawing.drawn.items()

@@ -42,14 +42,12 @@ def serve(key: str, host: str, port: int, tracker: str | None, level: int, seed:
     """Measure for others on this machine, until Ctrl-C."""
     from tilewright.devices import server
 
-    _end_with_sigterm()
     _warn(host, level)
     report_to = address_value(tracker, TRACKER_PORT) if tracker else None
     started = server.start(key, (host, port), report_to)
     reached = f"--tracker {tracker}" if tracker else f"--board {host}:{started.port}"
-    console.say(f"listening on {host}:{started.port}; Ctrl-C ends it", level)
-    console.say(f"on the other side: tilewright tune MODEL.onnx {reached} --key {key}", level)
-    return _until_interrupted(started)
+    hint = f"on the other side: tilewright tune MODEL.onnx {reached} --key {key}"
+    return _until_interrupted(started, host, hint, level)
 
 
 @command.command("tracker")
@@ -60,14 +58,10 @@ def tracker(host: str, port: int, level: int, seed: int) -> int:
     """Know which boards there are, until Ctrl-C."""
     from tilewright.devices import server
 
-    _end_with_sigterm()
     _warn(host, level)
     started = server.start_tracker((host, port))
-    console.say(f"listening on {host}:{started.port}; Ctrl-C ends it", level)
-    console.say(
-        f"on each board: tilewright board serve --tracker {host}:{started.port} --key KEY", level
-    )
-    return _until_interrupted(started)
+    hint = f"on each board: tilewright board serve --tracker {host}:{started.port} --key KEY"
+    return _until_interrupted(started, host, hint, level)
 
 
 @command.command("check")
@@ -107,11 +101,6 @@ def check(
     return 0
 
 
-def _end_with_sigterm() -> None:
-    """A service manager ends a service so; before anyone is told that it is there."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
 def _warn(host: str, level: int) -> None:
     if host != LOOPBACK:
         console.say(
@@ -121,8 +110,15 @@ def _warn(host: str, level: int) -> None:
         )
 
 
-def _until_interrupted(started: Any) -> int:
+def _until_interrupted(started: Any, host: str, hint: str, level: int) -> int:
+    """Say that it listens, and wait for Ctrl-C or for SIGTERM, with which service managers end it.
+
+    Either may come as soon as it is said.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        console.say(f"listening on {host}:{started.port}; Ctrl-C ends it", level)
+        console.say(hint, level)
         signal.pause()
     except KeyboardInterrupt:
         return 0

@@ -28,7 +28,7 @@ from tilewright.passes.shapes import shape_of
 from tilewright.targets import Target
 from tilewright.targets.rules.catalogue import Choice, lower
 from tilewright.targets.rules.knobs import KnobError
-from tilewright.targets.rules.rule import Argument, Given, GroupCall, Lowered, Rule
+from tilewright.targets.rules.rule import Argument, Given, GroupCall, Lowered, Packed, Rule
 
 # TVM's own fusion leaves a kernel with this pattern alone, and the fallback schedule one that
 # says it has been scheduled.
@@ -255,8 +255,8 @@ class _Lowering:
             kernel = self._kernel(group.kernel, rule, title, launch.kernel)
             inputs = []
             for source in launch.inputs:
-                if isinstance(source, np.ndarray):
-                    inputs.append(constant(source))
+                if isinstance(source, Packed):
+                    inputs.append(constant(np.ascontiguousarray(source.make())))
                 elif isinstance(source, Given):
                     operand = call.args[group.roles[source.role]]
                     inputs.append(

@@ -24,9 +24,13 @@ class DeviceLost(Exception):
 
 
 class Device(Protocol):
-    """A machine that measures; `name` is what messages call it."""
+    """A machine that measures; `name` is what messages call it.
+
+    `elsewhere`: what this machine does meanwhile does not disturb it.
+    """
 
     name: str
+    elsewhere: bool
 
     def begin(self, task: Path) -> list[float]:
         """Start the program in `task / DEFAULT`; seconds of some of its runs."""

@@ -14,8 +14,8 @@ import numpy as np
 
 BLOCK_SECONDS = 0.02
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 8
-# Slower than this after one round: it will not win any more.
-HOPELESS = 1.35
+# Slower than this in all of one, two or three rounds: it will not win any more.
+HOPELESS = (1.35, 1.15, 1.05)
 # The rounds agree when half of their ratios are so near each other.
 AGREED = 0.02
 # A block in which the default took so much longer than in its best one: others used the machine.
@@ -58,7 +58,7 @@ def duel(default: Runs, other: Runs, rounds: int = MOST_ROUNDS) -> Duel:
     while len(pairs) < rounds:
         pairs.append((default.run(BLOCK_SECONDS), other.run(BLOCK_SECONDS)))
         ratios = _ratios(pairs)
-        if len(pairs) == 1 and ratios[0] > HOPELESS:
+        if len(pairs) <= len(HOPELESS) and min(ratios) > HOPELESS[len(pairs) - 1]:
             break
         if len(ratios) >= FEWEST_ROUNDS:
             low, high = np.percentile(ratios, [25, 75])

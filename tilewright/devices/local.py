@@ -85,6 +85,7 @@ class LocalDevice:
     """This machine, with `threads` threads."""
 
     name = "this machine"
+    elsewhere = False
 
     def __init__(self, threads: int) -> None:
         self._threads = threads

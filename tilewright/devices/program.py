@@ -59,7 +59,7 @@ def save(
                 inputs.append({"given": roles[source.role], "channels_last": last})
             else:
                 file = f"packed{packed}.npy"
-                np.save(folder / file, np.ascontiguousarray(source))
+                np.save(folder / file, np.ascontiguousarray(source.make()))
                 inputs.append({"file": file})
                 packed += 1
         shapes = (launch.shape, *launch.also)

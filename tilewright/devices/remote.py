@@ -30,6 +30,8 @@ _PACKED = "packed.zip"
 class RemoteDevice:
     """A board, by the address of its server or as one of those that a tracker knows."""
 
+    elsewhere = True
+
     def __init__(self, where: Where, threads: int) -> None:
         """Connect, to one of several where a tracker knows them.
 
@@ -40,11 +42,14 @@ class RemoteDevice:
         self.facts = self._answer(CONNECT_SECONDS)
         self.name = f"{self.facts['node']} ({where.key})"
         self._ask(do="threads", threads=threads)
+        self._sent: set[Path] = set()
 
     def begin(self, task: Path) -> list[float]:
         """See `Device.begin`."""
-        self._send(task.name, [file for file in task.iterdir() if file.is_file()])
-        self._send(f"{task.name}/{DEFAULT}", (task / DEFAULT).iterdir())
+        if task not in self._sent:
+            self._send(task.name, [file for file in task.iterdir() if file.is_file()])
+            self._send(f"{task.name}/{DEFAULT}", (task / DEFAULT).iterdir())
+            self._sent.add(task)
         return self._ask(do="begin", task=task.name)["times"]
 
     def duel(self, task: Path, choice: str, rounds: int) -> Duel:

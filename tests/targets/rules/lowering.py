@@ -13,7 +13,7 @@ from tilewright.passes.channels_last import to_last, to_second
 from tilewright.targets.catalog import CATALOG
 from tilewright.targets.rules.catalogue import lower
 from tilewright.targets.rules.registers import PIPELINE
-from tilewright.targets.rules.rule import Argument, Given, GroupCall, Launch
+from tilewright.targets.rules.rule import Argument, Given, GroupCall, Launch, Packed
 from tilewright.targets.target import Target
 
 AVX2 = next(target for target in CATALOG if target.name == "x86-64-avx2")
@@ -95,8 +95,10 @@ def _called(
                 if source.channels_last:
                     value = value.transpose(to_last(value.ndim))
                 inputs.append(tvm.runtime.tensor(np.ascontiguousarray(value)))
-            elif isinstance(source, np.ndarray):
-                inputs.append(tvm.runtime.tensor(source))
+            elif isinstance(source, Packed):
+                values = np.ascontiguousarray(source.make())
+                assert values.shape == source.shape
+                inputs.append(tvm.runtime.tensor(values))
             else:
                 inputs.append(made[source])
         # NaN shows what a kernel leaves unwritten.

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from tilewright.targets.rules.packing import pack_columns, pad_columns
+from tilewright.targets.rules.packing import pack_columns, packed_columns, padded_columns
 
 
 def test_panels_of_columns():
@@ -16,5 +17,15 @@ def test_panels_of_columns():
 
 
 def test_a_value_per_column():
-    assert pad_columns(np.float32([1, 2, 3]), 3, 4).tolist() == [1, 2, 3, 0]
-    assert pad_columns(np.full((1, 1), 5, "float32"), 3, 4).tolist() == [5, 5, 5, 0]
+    assert padded_columns(np.float32([1, 2, 3]), 3, 4).make().tolist() == [1, 2, 3, 0]
+    assert padded_columns(np.full((1, 1), 5, "float32"), 3, 4).make().tolist() == [5, 5, 5, 0]
+
+
+@pytest.mark.parametrize("n", [1, 4, 7, 8])
+def test_the_shape_is_known_before_weights_are_packed(n):
+    b = np.arange(3 * 5 * n, dtype="float32").reshape(3, 5, n)
+    packed = packed_columns(b.shape, 4, 2, lambda: b)
+    made = packed.make()
+    assert made.shape == packed.shape and made.size == packed.size
+    # Each matrix by itself.
+    assert all((made[i] == pack_columns(b[i], 4, 2)).all() for i in range(3))

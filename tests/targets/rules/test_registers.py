@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import tvm
+from tvm import te
 
 from tilewright.targets import resolve
+from tilewright.targets.rules import registers
 from tilewright.targets.rules.registers import PIPELINE
-from tilewright.targets.rules.tir import Kernel, Stmt, local, loop, seq
+from tilewright.targets.rules.tir import Kernel, Stmt, local, loop, number, seq
 
 CALL = "TVMBackendAllocWorkspace"
 
@@ -37,3 +39,12 @@ def test_small_buffers_need_no_call():
 
 def test_large_buffers_stay_in_memory():
     assert CALL in _built(4096, PIPELINE).inspect_source("ll")
+
+
+def test_only_a_rules_kernels_go_without_the_pass_for_blocks():
+    ours = Kernel("main")
+    y = ours.param((4,), "float32", "y")
+    finished = ours.finish(loop(4, lambda i: y.store(i, number(1.0, "float32")), "i"))
+    x = te.placeholder((4,), "float32", "x")
+    theirs = te.create_prim_func([x, te.compute((4,), lambda i: x[i] + x[i])])
+    assert not registers._has_blocks(finished) and registers._has_blocks(theirs)

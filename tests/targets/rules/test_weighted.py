@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 
 from tilewright.ops import Step
-from tilewright.targets.rules.rule import Given
+from tilewright.targets.rules.rule import Given, Packed
 from tilewright.targets.rules.tir import number
 from tilewright.targets.rules.weighted import WeightedKernel
 
 SHAPE = ("n", 12)
-WEIGHTS = np.ones((2, 32), np.float32)
+WEIGHTS = Packed((2, 32), lambda: np.ones((2, 32), np.float32))
 
 
 def _made(steps=(), arrays=()):
@@ -25,7 +25,7 @@ def test_parameters_are_in_their_order():
     x, w, c, r = launch.inputs
     assert x == Given("x") and w is WEIGHTS and r == Given("r")
     # Operands of columns are padded to whole vectors.
-    assert c.size == 16 and (c.reshape(-1)[:12] == bias).all()
+    assert c.shape == (16,) and (c.make()[:12] == bias).all()
     assert launch.shape == SHAPE and launch.also == ((3,),)
 
 

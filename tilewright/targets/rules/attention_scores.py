@@ -17,7 +17,7 @@ from tvm import tirx
 
 from tilewright.ops import AttentionSpec
 from tilewright.ops.spec import Shape
-from tilewright.targets.rules.rule import Argument, Given, GroupCall, Launch
+from tilewright.targets.rules.rule import Argument, Given, GroupCall, Launch, Packed
 from tilewright.targets.rules.tir import Flat, Index, Kernel, Stmt, loop, number, seq
 from tilewright.targets.rules.vector_math import tanh
 
@@ -65,7 +65,7 @@ class Scores:
     def __init__(self, call: GroupCall, kernel: Kernel, lanes: int) -> None:
         self._spec: AttentionSpec = call.spec
         self.launches: list[Launch] = []
-        self.inputs: list[np.ndarray | int] = []
+        self.inputs: list[Packed | int] = []
         self._kernel, self._lanes = kernel, lanes
         self._tables: dict[str, _Table] = {}
         if self._spec.bias is not None:
@@ -125,9 +125,7 @@ class Scores:
         queries = given.shape[-2]
         row = 1 if queries == 1 else -(-queries // self._lanes) * self._lanes
         if given.array is not None:
-            values = given.array.astype(np.float32)
-            values = 1 - values if kind == "where_drop" else values
-            source: np.ndarray | int = _transposed(values, row)
+            source: Packed | int = _transposed(given, kind, row)
         else:
             source = len(self.launches)
             title = f"{call.name}_{name}"
@@ -138,11 +136,18 @@ class Scores:
         self._tables[name] = _Table(flat, given.shape, row, self._spec.batch)
 
 
-def _transposed(values: np.ndarray, row: int) -> np.ndarray:
+def _transposed(given: Argument, kind: str, row: int) -> Packed:
     """[.., queries, keys] to [.., keys, row]; what is beyond the queries is 0."""
-    done = np.zeros((*values.shape[:-2], values.shape[-1], row), np.float32)
-    done[..., : values.shape[-2]] = np.swapaxes(values, -1, -2)
-    return done
+    *lead, queries, keys = given.shape
+    shape = (*lead, keys, row)
+
+    def make() -> np.ndarray:
+        values = given.array.astype(np.float32)
+        done = np.zeros(shape, np.float32)
+        done[..., :queries] = np.swapaxes(1 - values if kind == "where_drop" else values, -1, -2)
+        return done
+
+    return Packed(shape, make)
 
 
 def _transposing(title: str, name: str, given: Argument, kind: str, row: int, lanes: int) -> Launch:

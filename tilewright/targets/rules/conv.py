@@ -22,9 +22,9 @@ from tilewright.targets.rules.blocking import Blocking, default_blocking
 from tilewright.targets.rules.contraction import Product, contraction
 from tilewright.targets.rules.epilogue import Epilogue, operands_of
 from tilewright.targets.rules.geometry import Geometry
-from tilewright.targets.rules.packing import pack_columns
+from tilewright.targets.rules.packing import packed_columns
 from tilewright.targets.rules.register_tile import Reduction, lanes_of
-from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Rule
+from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Packed, Rule
 from tilewright.targets.rules.tir import (
     FEWEST_ELEMENTS,
     Index,
@@ -99,7 +99,7 @@ def product(
     steps: tuple[Step, ...],
     arrays: tuple[np.ndarray | Given | int, ...],
     target: Target,
-    scaled: Callable[[np.ndarray, int], int] | None = None,
+    scaled: Callable[[Packed, int], int] | None = None,
 ) -> Launch:
     """The convolution of an x that needs no padding, as a product over its windows.
 
@@ -109,8 +109,12 @@ def product(
     (kh, kw), c, n, m = g.kernel, g.channels, g.out_channels, g.positions
     lanes = lanes_of(target)
     blocking = blocking_of(name, g, target)
-    columns = w.reshape(n, c, kh, kw).transpose(2, 3, 1, 0).reshape(kh * kw * c, n)
-    packed = pack_columns(columns, blocking.vectors * lanes, lanes)
+    depth, wide = kh * kw * c, blocking.vectors * lanes
+
+    def columns() -> np.ndarray:
+        return w.reshape(n, c, kh, kw).transpose(2, 3, 1, 0).reshape(depth, n)
+
+    packed = packed_columns((depth, n), wide, lanes, columns)
     k = WeightedKernel(name, g.x_padded, packed, g.y_last, steps, arrays, lanes)
 
     def store(r: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
@@ -128,7 +132,7 @@ def product(
         neighbours=g.windows,
     )
     nest = contraction(product, blocking, store, target)
-    source = None if scaled is None else scaled(packed, blocking.vectors * lanes)
+    source = None if scaled is None else scaled(packed, wide)
     return k.launch(nest, x, source)
 
 

@@ -17,7 +17,7 @@ from tilewright.ops import Step
 from tilewright.targets.rules.blocking import FEWEST_ROWS, FLOAT_BYTES, shares, undivided
 from tilewright.targets.rules.contraction import Product, contraction
 from tilewright.targets.rules.geometry import Geometry
-from tilewright.targets.rules.packing import pack_columns
+from tilewright.targets.rules.packing import packed_columns
 from tilewright.targets.rules.register_tile import Reduction, lanes_of
 from tilewright.targets.rules.rule import Given, Launch
 from tilewright.targets.rules.tir import Index, bind, ceil_div, index, loop
@@ -48,9 +48,12 @@ def product(
     c, n = g.group_channels, g.out_channels // g.groups
     rows, depth, lanes = block_rows(g, target), kh * kw * c, lanes_of(target)
     blocking = undivided(name, rows, n, depth, target)
-    columns = w.reshape(g.groups, n, c, kh, kw).transpose(0, 3, 4, 2, 1)
-    columns = columns.reshape(g.groups, depth, n)
-    packed = np.stack([pack_columns(b, blocking.vectors * lanes, lanes) for b in columns])
+    shape = (g.groups, depth, n)
+
+    def columns() -> np.ndarray:
+        return w.reshape(g.groups, n, c, kh, kw).transpose(0, 3, 4, 2, 1).reshape(shape)
+
+    packed = packed_columns(shape, blocking.vectors * lanes, lanes, columns)
     k = WeightedKernel(name, g.x_padded, packed, g.y_last, steps, arrays, lanes)
 
     def tap(j: tirx.Expr) -> Index:

@@ -23,9 +23,9 @@ from tvm.tirx import Stmt
 from tilewright.ops import Step
 from tilewright.targets.rules.blocking import FLOAT_BYTES, shares
 from tilewright.targets.rules.geometry import Geometry
-from tilewright.targets.rules.packing import pack_columns
+from tilewright.targets.rules.packing import packed_columns
 from tilewright.targets.rules.register_tile import MOST_ROWS, heights, lanes_of
-from tilewright.targets.rules.rule import Given, Launch
+from tilewright.targets.rules.rule import Given, Launch, Packed
 from tilewright.targets.rules.tir import (
     Flat,
     Index,
@@ -147,13 +147,17 @@ class Bundle:
             base += math.prod(g.kernel) * self.c * panel.padded
         return found
 
-    def packed(self, w: np.ndarray, g: Geometry) -> np.ndarray:
+    def packed(self, w: np.ndarray, g: Geometry) -> Packed:
         """Weights as [bundle][panel][kh, kw, c][outputs of the panel]."""
         count = g.groups // self.groups
-        columns = w.reshape(count, self.groups, self.n, self.c, *g.kernel)
-        # To [bundle][kh, kw, c][group of the bundle, n].
-        columns = columns.transpose(0, 4, 5, 3, 1, 2).reshape(count, -1, self.columns)
-        return np.stack([pack_columns(b, self.vectors * self.lanes, self.lanes) for b in columns])
+        shape = (count, math.prod(g.kernel) * self.c, self.columns)
+
+        def columns() -> np.ndarray:
+            parts = w.reshape(count, self.groups, self.n, self.c, *g.kernel)
+            # To [bundle][kh, kw, c][group of the bundle, n].
+            return parts.transpose(0, 4, 5, 3, 1, 2).reshape(shape)
+
+        return packed_columns(shape, self.vectors * self.lanes, self.lanes, columns)
 
     def factor(self, x: Flat, at: Index, k: Index) -> tirx.Expr:
         """Channel `k` of the group of each lane; those of the bundle begin at `at`."""

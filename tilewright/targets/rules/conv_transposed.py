@@ -26,9 +26,9 @@ from tilewright.targets.rules import conv
 from tilewright.targets.rules.blocking import default_blocking
 from tilewright.targets.rules.contraction import Product, Store, contractions
 from tilewright.targets.rules.geometry import Geometry
-from tilewright.targets.rules.packing import pack_columns
+from tilewright.targets.rules.packing import packed_columns
 from tilewright.targets.rules.register_tile import Reduction, lanes_of
-from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Rule
+from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Packed, Rule
 from tilewright.targets.rules.tir import Index, index, seq
 from tilewright.targets.rules.weighted import WeightedKernel
 from tilewright.targets.target import Target
@@ -112,21 +112,25 @@ def product(
     """All phases, over an x that needs no padding; `w` is [c, n of a group, *kernel]."""
     lanes = lanes_of(target)
     c, n = spec.x[1] // spec.groups, spec.w[1]
-    w = w.reshape(spec.groups, c, n, *axes.kernel)
+    # [groups, kh, kw, c, n]
+    filters = w.reshape(spec.groups, c, n, *axes.kernel).transpose(0, 3, 4, 1, 2)
     nests, packed = [], []
     base = 0
     for tall, wide in itertools.product(*axes.phases):
         m = axes.x.images * tall.count * wide.count
         depth = len(tall.taps) * len(wide.taps) * c
         blocking = default_blocking(f"{name}_phase{len(nests)}", m, n, max(1, depth), target)
-        # [groups, kh, kw, c, n] of the phase's taps, in the order of their offsets.
-        taps = w.transpose(0, 3, 4, 1, 2)[:, list(tall.taps)][:, :, list(wide.taps)]
-        columns = taps.reshape(spec.groups, depth, n)
-        panels = [pack_columns(b, blocking.vectors * lanes, lanes) for b in columns]
-        nests.append((tall, wide, blocking, base, panels[0].size))
-        packed += panels
-        base += sum(b.size for b in panels)
-    weights = np.concatenate(packed)
+        shape = (spec.groups, depth, n)
+
+        def columns(rows: tuple = tall.taps, along: tuple = wide.taps, shape=shape) -> np.ndarray:
+            # The phase's taps, in the order of their offsets.
+            return filters[:, list(rows)][:, :, list(along)].reshape(shape)
+
+        panels = packed_columns(shape, blocking.vectors * lanes, lanes, columns)
+        nests.append((tall, wide, blocking, base, panels.shape[-1]))
+        packed.append(panels)
+        base += panels.size
+    weights = Packed((base,), lambda: np.concatenate([part.make().reshape(-1) for part in packed]))
     k = WeightedKernel(name, axes.x.x_padded, weights, axes.y_last, steps, arrays, lanes)
     place = _Places(spec, axes, k)
     body = seq(

@@ -20,7 +20,7 @@ from tilewright.ops import Step
 from tilewright.targets.rules.geometry import Geometry
 from tilewright.targets.rules.knobs import pick
 from tilewright.targets.rules.register_tile import LINE_FLOATS, heights, lanes_of
-from tilewright.targets.rules.rule import Given, Launch
+from tilewright.targets.rules.rule import Given, Launch, Packed
 from tilewright.targets.rules.tir import (
     FEWEST_ELEMENTS,
     Flat,
@@ -87,7 +87,7 @@ def launch(
     """
     (kh, kw), channels = g.kernel, g.channels
     lanes = lanes_of(target)
-    taps = np.ascontiguousarray(w.reshape(channels, kh * kw).T)
+    taps = Packed((kh * kw, channels), lambda: w.reshape(channels, kh * kw).T)
     k = WeightedKernel(name, g.x_last, taps, g.y_last, steps, arrays, lanes)
     also = ((g.batch, g.out[0], channels),) if means else ()
     of_lines = k.kernel.param(*also, "float32", "means") if means else None

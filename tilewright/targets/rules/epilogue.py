@@ -10,8 +10,8 @@ from tvm import tirx
 from tilewright.ops import Step
 from tilewright.ops.spec import Shape
 from tilewright.targets.rules import vector_math
-from tilewright.targets.rules.packing import pad_columns
-from tilewright.targets.rules.rule import Given, GroupCall
+from tilewright.targets.rules.packing import padded_columns
+from tilewright.targets.rules.rule import Given, GroupCall, Packed
 from tilewright.targets.rules.tir import Flat, Index, Kernel
 from tilewright.targets.rules.vector_math import like
 
@@ -129,20 +129,21 @@ def epilogue_operands(
     n: int,
     shape: Shape,
     lanes: int,
-) -> tuple[list[Flat], tuple[np.ndarray | Given | int, ...]]:
+) -> tuple[list[Flat], tuple[Packed | Given | int, ...]]:
     """Parameters of `kernel` for the operands of steps, and what is passed for them.
 
     An array has one value per column and is padded to whole vectors; the others have `shape`.
     """
     flats: list[Flat] = []
-    inputs: list[np.ndarray | Given | int] = []
+    inputs: list[Packed | Given | int] = []
     for place, array in enumerate(arrays):
         if isinstance(array, np.ndarray):
-            array = pad_columns(array, n, lanes)
-            flats.append(kernel.param(array.shape, "float32", f"c{place}"))
+            padded = padded_columns(array, n, lanes)
+            flats.append(kernel.param(padded.shape, "float32", f"c{place}"))
+            inputs.append(padded)
         else:
             flats.append(kernel.param(shape, "float32", f"r{place}"))
-        inputs.append(array)
+            inputs.append(array)
     return flats, tuple(inputs)
 
 

@@ -17,7 +17,7 @@ from tilewright.ops.spec import Shape
 from tilewright.targets.rules.blocking import default_blocking
 from tilewright.targets.rules.contraction import Product, contraction
 from tilewright.targets.rules.epilogue import Epilogue, operands_of
-from tilewright.targets.rules.packing import pack_columns
+from tilewright.targets.rules.packing import packed_columns
 from tilewright.targets.rules.pool import mean_launch
 from tilewright.targets.rules.register_tile import Reduction, lanes_of
 from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Rule
@@ -44,7 +44,7 @@ def linear(
     lanes, rows = lanes_of(target), x_shape[:-1]
     known = all(isinstance(size, int) for size in rows)
     blocking = default_blocking(name, math.prod(rows) if known else None, n, depth, target, runs=1)
-    packed = pack_columns(w, blocking.vectors * lanes, lanes)
+    packed = packed_columns(w.shape, blocking.vectors * lanes, lanes, lambda: w)
     k = WeightedKernel(name, x_shape, packed, out_shape or (*rows, n), steps, arrays, lanes)
     m: Index = 1
     for size in rows:

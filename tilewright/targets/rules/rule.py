@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -57,16 +58,32 @@ class Given:
 
 
 @dataclass(frozen=True)
+class Packed:
+    """Weights as a kernel reads them: their shape, and what makes them.
+
+    They are made when the kernel is built: a search lowers many choices that it never builds.
+    """
+
+    shape: tuple[int, ...]
+    make: Callable[[], np.ndarray]
+
+    @property
+    def size(self) -> int:
+        """How many numbers they are."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
 class Launch:
     """One call of a kernel, whose last parameters are its results.
 
-    An input is an argument of the group, an array made at compile time, or the number of an
+    An input is an argument of the group, weights packed at compile time, or the number of an
     earlier result. `shape` and `dtype` are those of the result; `also` are the shapes of further
     results, of the same dtype.
     """
 
     kernel: PrimFunc
-    inputs: tuple[Given | np.ndarray | int, ...]
+    inputs: tuple[Given | Packed | int, ...]
     shape: Shape
     dtype: str
     also: tuple[Shape, ...] = ()

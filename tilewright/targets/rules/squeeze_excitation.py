@@ -23,7 +23,16 @@ from tilewright.targets.rules.epilogue import Epilogue, operands_of
 from tilewright.targets.rules.gemm import linear
 from tilewright.targets.rules.geometry import Geometry
 from tilewright.targets.rules.register_tile import lanes_of
-from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Rule, last
+from tilewright.targets.rules.rule import (
+    Given,
+    GroupCall,
+    Launch,
+    Lowered,
+    Names,
+    Packed,
+    Rule,
+    last,
+)
 from tilewright.targets.rules.tir import (
     FEWEST_ELEMENTS,
     Index,
@@ -142,7 +151,7 @@ class _Block:
             self.add(*conv.convolution(self.names, spec, scaled, w, arrays, target, first))
             return
 
-        def weights(packed: np.ndarray, wide: int) -> int:
+        def weights(packed: Packed, wide: int) -> int:
             name = self.names.next("weights")
             return self.add(_scaled_rows(name, packed, wide, gate, g, target))
 
@@ -182,7 +191,7 @@ def _scaled(name: str, x: Given | int, gate: int, shape: Shape, target: Target) 
 
 
 def _scaled_rows(
-    name: str, packed: np.ndarray, wide: int, gate: int, g: Geometry, target: Target
+    name: str, packed: Packed, wide: int, gate: int, g: Geometry, target: Target
 ) -> Launch:
     """Packed weights of a pointwise convolution, [panel][k][`wide` columns]: row k times gate k."""
     kernel = Kernel(name)

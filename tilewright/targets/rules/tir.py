@@ -7,8 +7,10 @@ gets is what one reads.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import tvm
 from tvm import tirx
@@ -33,6 +35,22 @@ FEWEST_ELEMENTS = 16 * 1024
 Index = int | tirx.Expr
 
 
+_outlined: contextvars.ContextVar[bool] = contextvars.ContextVar("outlined", default=False)
+
+
+@contextlib.contextmanager
+def outlined() -> Iterator[None]:
+    """Make kernels without their loops: what a rule asks for and notes is known before.
+
+    A search lowers a choice to see what it is; the loops take most of the time.
+    """
+    token = _outlined.set(True)
+    try:
+        yield
+    finally:
+        _outlined.reset(token)
+
+
 def index(value: Index) -> tirx.Expr:
     """`value` as an index expression."""
     return tirx.IntImm(INDEX, value) if isinstance(value, int) else value
@@ -48,6 +66,8 @@ def loop(
     extent: Index, body: Callable[[tirx.Var], Stmt], name: str, *, parallel: bool = False
 ) -> Stmt:
     """`for name in range(extent)`; a loop that runs once is its body, in place."""
+    if _outlined.get():
+        return tirx.Evaluate(index(0))
     if isinstance(extent, int) and extent == 1:
         return body(index(0))
     var = tirx.Var(name, INDEX)

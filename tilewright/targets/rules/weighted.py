@@ -14,7 +14,7 @@ from tvm.tirx import Stmt
 from tilewright.ops import Step
 from tilewright.ops.spec import Shape
 from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands
-from tilewright.targets.rules.rule import Given, Launch
+from tilewright.targets.rules.rule import Given, Launch, Packed
 from tilewright.targets.rules.tir import Index, Kernel
 
 Operand = np.ndarray | Given | int
@@ -27,7 +27,7 @@ class WeightedKernel:
         self,
         name: str,
         x_shape: Shape,
-        weights: np.ndarray,
+        weights: Packed,
         y_shape: Shape,
         steps: tuple[Step, ...],
         arrays: Sequence[Operand],
@@ -51,10 +51,10 @@ class WeightedKernel:
         self,
         body: Stmt,
         x: Given | int,
-        weights: Operand | None = None,
+        weights: int | None = None,
         also: tuple[Shape, ...] = (),
     ) -> Launch:
-        """The call; `weights` stand for those packed at compile time, `also` are more results."""
+        """The call; result `weights` stands for those packed before, `also` are more results."""
         w = self._weights if weights is None else weights
         finished = self.kernel.finish(body)
         return Launch(finished, (x, w, *self._inputs), self._y_shape, "float32", also)

@@ -29,9 +29,9 @@ from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands
 from tilewright.targets.rules.estimate import product_cycles, stream_cycles
 from tilewright.targets.rules.geometry import Geometry
 from tilewright.targets.rules.knobs import pick, scaled
-from tilewright.targets.rules.packing import pack_columns
+from tilewright.targets.rules.packing import packed_columns
 from tilewright.targets.rules.register_tile import Reduction, lanes_of, most_rows
-from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Rule
+from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Packed, Rule
 from tilewright.targets.rules.tir import (
     Flat,
     Index,
@@ -107,11 +107,15 @@ def products(name: str, v: int, w: np.ndarray, tiling: Tiling, target: Target) -
     return Launch(kernel.finish(body), (v, packed), m_shape, "float32")
 
 
-def _packed(w: np.ndarray, tiling: Tiling, blocking: Blocking, target: Target) -> np.ndarray:
+def _packed(w: np.ndarray, tiling: Tiling, blocking: Blocking, target: Target) -> Packed:
     """U as [matrices][panels]."""
-    lanes = lanes_of(target)
-    matrices = transformed_weights(w, tiling.transforms)
-    return np.stack([pack_columns(u, blocking.vectors * lanes, lanes) for u in matrices])
+    lanes, (n, c) = lanes_of(target), w.shape[:2]
+    return packed_columns(
+        (tiling.matrices, c, n),
+        blocking.vectors * lanes,
+        lanes,
+        lambda: transformed_weights(w, tiling.transforms),
+    )
 
 
 def output_transform(
