@@ -39,6 +39,18 @@ def test_initialisers_that_are_listed_as_inputs_too(model_file, tmp_path):
     assert len(module_of(path, tmp_path).inputs) == 1
 
 
+def test_a_listed_initialiser_that_folding_takes_is_no_input(tmp_path):
+    nodes = [
+        helper.make_node("Transpose", ["w"], ["t"], perm=[1, 0]),
+        helper.make_node("MatMul", ["x", "t"], ["y"]),
+    ]
+    inputs = [models.value("x", (2, 4)), models.value("w", (3, 4))]
+    weights = {"w": models.weight("w", (3, 4))}
+    proto = models.model(nodes, inputs, [models.value("y", (2, 3))], weights)
+    proto.ir_version = 3
+    assert [spec.name for spec in module_of(proto, tmp_path).inputs] == ["x"]
+
+
 def test_external_weights_of_any_size_give_the_same_model(tmp_path):
     proto = models.linear()
     onnx.save_model(proto, tmp_path / "inside.onnx")

@@ -38,6 +38,7 @@ def load(path: Path | str) -> OnnxModel:
             digest.update(np.ascontiguousarray(model.weights[name]))
     model.sha256 = digest.hexdigest()
     _check_graph(model)
+    _keep_true_inputs(model)
     return model
 
 
@@ -186,6 +187,18 @@ def _check_graph(model: OnnxModel) -> None:
     for name, array in model.weights.items():
         if array.dtype.kind == "f" and not np.isfinite(array.sum(dtype=np.float64)):
             _refuse_non_finite(name, array)
+
+
+# From this version of the IR on, initialisers need not be listed among the inputs.
+_INITIALISERS_ALONE = 4
+
+
+def _keep_true_inputs(model: OnnxModel) -> None:
+    """Old files list initialisers as inputs too, which folding would leave to be given."""
+    inputs = model.inputs()
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.proto.ir_version = max(model.proto.ir_version, _INITIALISERS_ALONE)
 
 
 def _refuse_non_finite(name: str, array: np.ndarray) -> None:

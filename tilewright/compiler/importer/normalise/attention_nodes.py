@@ -146,13 +146,17 @@ def attend(
     masks: tuple[Mask, ...] = (),
     guarded: bool = False,
     merged: bool = True,
+    precision: int | None = None,
 ) -> None:
     """Write attention of `q`, `k` and `v`, each [batch, heads, tokens, size].
 
     The result is [batch, queries, heads * size] when `merged`, else as q. `guarded` makes rows
-    in which every key is masked 0 (they would be NaN).
+    in which every key is masked 0 (they would be NaN). The softmax is computed in the type
+    `precision` (onnx.TensorProto.DataType), by default that of the inputs.
     """
     dtype = to.dtype
+    own = helper.np_dtype_to_tensor_dtype(dtype)
+    cast = precision not in (None, own)
     keys = to.add("Transpose", "keys", k, perm=[0, 1, 3, 2])
     s = to.add("MatMul", "scores", q, keys)
     s = to.add("Mul", "scaled", s, to.constant("scale", scale / (softcap or 1.0), dtype))
@@ -165,7 +169,9 @@ def attend(
         else:
             fill = to.constant(f"fill{number}", mask.fill, dtype)
             s = to.add("Where", f"masked{number}", mask.value, s, fill)
+    s = to.add("Cast", "precise", s, to=precision) if cast else s
     s = to.add("Softmax", "softmax", s, axis=3)
+    s = to.add("Cast", "rounded", s, to=own) if cast else s
     if guarded:
         empty = to.add("IsNaN", "no_keys", s)
         s = to.add("Where", "guarded", empty, to.constant("zero", 0, dtype), s)

@@ -3,8 +3,10 @@
 Before   y = Attention(q, k, v, mask, is_causal=1)
 After    y = MatMul(Softmax(Where(mask, MatMul(q, Transpose(k)) * scale, -inf)), v)
 
-ONNX's own Attention (opset 23 and 24), and ONNX Runtime's Attention and MultiHeadAttention.
-Refuses caches (past and present keys), lengths per row, and the further results, by name.
+ONNX's own Attention (opset 23 and later), and ONNX Runtime's Attention and MultiHeadAttention.
+Of the former, those with a cache (past and present keys), lengths per row, further results or a
+window have become their definition before (`expand_functions`); of the latter they are refused, by
+name.
 Source: https://onnx.ai/onnx/operators/onnx__Attention.html
 """
 
@@ -67,20 +69,9 @@ def _decompose_once(model: OnnxModel) -> None:
 
 
 def attention(to: Expansion) -> None:
-    """ONNX's Attention, opset 23 and 24."""
-    to.refuse_given(
-        {4: "past_key", 5: "past_value", 6: "nonpad_kv_seqlen"},
-        {1: "present_key", 2: "present_value", 3: "qk_matmul_output"},
-    )
+    """ONNX's Attention, opset 23 and later."""
     q, k, v = (to.input(place) for place in range(3))
     dtype = to.dtype
-    precision = to.attribute("softmax_precision")
-    if precision and onnx.helper.tensor_dtype_to_np_dtype(precision) != dtype:
-        raise to.refusal(
-            "a softmax in another type than the inputs'",
-            str(dtype),
-            "attribute 'softmax_precision'",
-        )
     flat = len(to.shape(q, "Q", 3, 4)) == 3
     if flat:
         heads, kv_heads = to.attribute("q_num_heads"), to.attribute("kv_num_heads")
@@ -112,6 +103,7 @@ def attention(to: Expansion) -> None:
         # A causal mask leaves each query its own place.
         guarded=to.input(3) is not None,
         merged=flat,
+        precision=to.attribute("softmax_precision"),
     )
 
 

@@ -16,7 +16,7 @@ import onnx
 from onnx import defs, helper
 
 from tilewright.compiler.importer.convert.table import is_supported
-from tilewright.compiler.importer.graph import domain_of
+from tilewright.compiler.importer.graph import attribute, domain_of
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.compiler.importer.normalise.fold import infer_dtypes, infer_shapes
 
@@ -26,10 +26,11 @@ MAX_ROUNDS = 6
 _WRITTEN_OUT: dict[str, Callable[[onnx.NodeProto], bool]] = {
     # The converter has the first result only.
     "LayerNormalization": lambda node: any(node.output[1:]),
+    "Attention": lambda node: _goes_beyond_queries_and_keys(node),
     # onnx 1.23.2's strict shape inference refuses it.
     "MeanVarianceNormalization": lambda node: True,
 }
-# These have a step of their own: `decompose_attention`.
+# These have a step of their own, for most of what they can do: `decompose_attention`.
 _ELSEWHERE = ("Attention",)
 
 
@@ -64,13 +65,18 @@ def expand_functions(model: OnnxModel) -> None:
 
 def _wanted(node: onnx.NodeProto, model: OnnxModel) -> bool:
     standard = domain_of(node) == ""
-    if standard and node.op_type in _ELSEWHERE:
-        return False
     written_out = standard and _WRITTEN_OUT.get(node.op_type, lambda _node: False)(node)
-    if is_supported(node) and not written_out:
+    known = is_supported(node) or (standard and node.op_type in _ELSEWHERE)
+    if known and not written_out:
         return False
     schema = _schema(node, model)
     return schema is not None and (schema.has_function or schema.has_context_dependent_function)
+
+
+def _goes_beyond_queries_and_keys(node: onnx.NodeProto) -> bool:
+    """A cache, lengths per row, further results, or a window."""
+    windows = (attribute(node, f"{side}_window_size", -1) for side in ("left", "right"))
+    return any(node.input[4:]) or any(node.output[1:]) or any(size >= 0 for size in windows)
 
 
 def _schema(node: onnx.NodeProto, model: OnnxModel) -> defs.OpSchema | None:
