@@ -16,7 +16,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from tests import models
-from tests.compiling import compile_here, reference, session
+from tests.compiling import compile_here, module_of, reference, session
 from tilewright.compiler import pipeline, runtime
 from tilewright.compiler.importer.load import load
 from tilewright.compiler.importer.normalise import normalise
@@ -158,3 +158,21 @@ def outside_groups(work: pipeline.Work) -> list[str]:
     """The kernels that belong to no group, but for transposes between orders of the channels."""
     ours = tuple(group.kernel for group in work.fusions.groups)
     return [name for name in work.kernels if not name.startswith((*ours, "transpose"))]
+
+
+def answers_each(
+    proto: onnx.ModelProto,
+    folder: Path,
+    *each: Mapping[str, np.ndarray],
+    tolerance: float = 1e-5,
+    **fields: object,
+) -> None:
+    """Compile `proto` once and assert that it answers as ONNX Runtime does to each of `each`."""
+    module = module_of(proto, folder, **fields)
+    for values in each:
+        given = {name: np.asarray(value) for name, value in values.items()}
+        ours = module(given)
+        ours = ours if isinstance(ours, tuple) else (ours,)
+        for y, expected in zip(ours, reference(proto, given), strict=True):
+            assert y.dtype == expected.dtype and y.shape == expected.shape
+            np.testing.assert_allclose(y, expected, rtol=tolerance, atol=tolerance)

@@ -40,6 +40,7 @@ from tilewright.passes.fusion import Fusion, FusionReport, fuse
 from tilewright.passes.fusions import DEFAULT_FUSIONS
 from tilewright.passes.legalize import legalize
 from tilewright.passes.merge_projections import merge_projections
+from tilewright.passes.order_sizes import order_sizes
 from tilewright.passes.simplify import simplify
 from tilewright.targets import Target
 from tilewright.targets.rules.catalogue import Choice
@@ -229,6 +230,7 @@ _TVM_FUSION = (
     relax.transform.AnnotateTIROpPattern(),
     relax.transform.FuseOps(),
     relax.transform.FuseTIR(),
+    order_sizes,
 )
 _PLAN = (
     relax.transform.RewriteDataflowReshape(),

@@ -111,4 +111,5 @@ LOWERINGS = {
 
 def legalize() -> tvm.transform.Pass:
     """The pass that turns every graph operator into a call of a TIR function."""
-    return relax.transform.LegalizeOps(LOWERINGS)
+    sorts_and_scans = relax.backend.DispatchSortScan()
+    return tvm.transform.Sequential([sorts_and_scans, relax.transform.LegalizeOps(LOWERINGS)])

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import tvm
 from tvm import tirx
 from tvm.ir import TensorLoad
-from tvm.s_tir import Schedule
+from tvm.s_tir import SBlockRealize, Schedule
 from tvm.s_tir.schedule import ScheduleError
 
 from tilewright.targets.rules.expand_math import expand_math
@@ -61,6 +61,8 @@ def schedule_all(mod: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, Count
 
 def schedule(function: tirx.PrimFunc, target: Target) -> tuple[tirx.PrimFunc, str]:
     """Schedule one kernel; the kind is `tiled` when a reduction got a register tile."""
+    if not _has_blocks(function) or _is_empty(function):
+        return function, "plain"
     sch = Schedule(function, enable_check=False)
     _inline_elementwise(sch)
     kind = "plain"
@@ -79,6 +81,17 @@ def schedule(function: tirx.PrimFunc, target: Target) -> tuple[tirx.PrimFunc, st
                 pass  # Not a nest this tile fits; the plain schedule below always does.
         _schedule_plain(sch, sch.get_sblock(name), target)
     return sch.mod["main"].with_attrs(function.attrs), kind
+
+
+def _has_blocks(function: tirx.PrimFunc) -> bool:
+    """Whether its loops are told by blocks; what TVM writes by hand (Scatter) has none."""
+    body = function.body
+    return isinstance(body, SBlockRealize) and body.block.name_hint == "root"
+
+
+def _is_empty(function: tirx.PrimFunc) -> bool:
+    """Whether a tensor without elements is read or written: there is nothing to split."""
+    return any(0 in map(_static, getattr(p, "shape", ())) for p in function.params)
 
 
 def choose_tile(sch: Schedule, block: object, target: Target) -> Tile | None:

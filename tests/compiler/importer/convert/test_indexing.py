@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests import models
-from tests.net import Net, fused, keeps_numbers
+from tests.net import Net, answers_each, fused, keeps_numbers
 from tests.passes.graphs import calls
 
 KINDS = {"int32": models.onnx.TensorProto.INT32, "int64": models.INT64}
@@ -79,3 +79,49 @@ def test_other_ranges(start, step, tmp_path):
     size = net.Gather(net.Shape("x"), net.const(0, np.int64), axis=0)
     y = net.Range(net.const(start, np.int64), size, net.const(step, np.int64))
     keeps_numbers(net.model(net.ReduceSum(y, keepdims=0)), tmp_path)
+
+
+def _computed(net: Net, **kinds: tuple) -> Net:
+    for name, shape in kinds.items():
+        net.input(name, shape)
+    return net
+
+
+def test_parts_whose_sizes_are_computed(tmp_path):
+    net = _computed(Net(opset=18, x=(2, 6)), sizes=(3,))
+    proto = net.model(*net.add("Split", "x", "sizes", axis=-1, outputs=3))
+    x = np.arange(12, dtype=np.float32).reshape(2, 6)
+    each = ([1, 2, 3], [2, 2, 2], [5, 0, 1])
+    answers_each(proto, tmp_path, *({"x": x, "sizes": np.array(sizes)} for sizes in each))
+
+
+@pytest.mark.parametrize("largest", [0, 1])
+def test_the_first_of_all_in_order(largest, tmp_path):
+    net = _computed(Net(opset=18, x=("n", 5)), k=(1,))
+    proto = net.model(*net.add("TopK", "x", "k", axis=1, largest=largest, outputs=2))
+    x = np.float32([[3, 1, 4, 1.5, 9], [2, 6, 5, 3.5, 8]])
+    answers_each(proto, tmp_path, *({"x": x, "k": np.array([k])} for k in (1, 3, 5)))
+
+
+@pytest.mark.parametrize("axis", [-1, 0, 1])
+@pytest.mark.parametrize("depth", [4, None])
+def test_one_of_many(axis, depth, tmp_path):
+    net = _computed(Net(opset=18), ids=(2, 3))
+    name = net.const(depth, np.int64) if depth else net.input("depth", ())
+    proto = net.model(net.OneHot("ids", name, net.const([2, 5]), axis=axis))
+    given = {"ids": np.array([[0, -1, 3], [1, 2, -4]])}
+    each = [{**given, **({} if depth else {"depth": np.array(d)})} for d in (4, 6)]
+    answers_each(proto, tmp_path, *each)
+
+
+@pytest.mark.parametrize("kind", [models.INT64, models.FLOAT])
+def test_numbers_up_to_a_limit_that_is_computed(kind, tmp_path):
+    net = Net(opset=18)
+    for name in ("start", "limit", "delta"):
+        net.input(name, (), kind)
+    proto = net.model(net.Range("start", "limit", "delta"))
+    dtype = models.onnx.helper.tensor_dtype_to_np_dtype(kind)
+    each = [(0, 5, 1), (2, 9, 3), (9, 2, -3), (3, 3, 1), (5, 1, 2)]
+    names = ("start", "limit", "delta")
+    given = (dict(zip(names, np.array(numbers, dtype), strict=True)) for numbers in each)
+    answers_each(proto, tmp_path, *given)

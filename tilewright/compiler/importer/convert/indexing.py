@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
-from tvm import relax, tirx
+from tvm import relax, te, tirx
 from tvm.ir import GenericConst, is_prim_expr
 from tvm.relax.frontend.onnx import onnx_frontend
 from tvm.tirx import IntImm
+
+from tilewright.compiler.importer.convert.sizes import (
+    Size,
+    as_int64,
+    is_computed,
+    kernel,
+    numbers,
+    sizes_of,
+)
 
 
 def gather(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
@@ -37,16 +46,104 @@ def range_(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> rel
     """Range from 0 to a size (ONNX operator Range, since version 11).
 
     TVM's own converter computes the length as a tensor: it is then another size than the one that
-    it equals, and what has the one cannot be added to what has the other.
+    it equals, and what has the one cannot be added to what has the other. The length may be a
+    matter of numbers that are computed, too.
     """
     start, limit, delta = inputs
     step = _integer(delta)
+    if any(is_computed(value) for value in inputs):
+        return _computed_range(bb, start, limit, delta)
     if _integer(start) != 0 or not step or step < 0 or not is_prim_expr(limit):
         return onnx_frontend.Range.get_converter(opset)(bb, inputs, attrs, [{}, {}])
     dtype = str(start.ty.dtype)
     length = limit if step == 1 else tirx.floordiv(limit + (step - 1), step)
     positions = bb.emit(relax.op.arange(0, length, 1, dtype))
     return positions if step == 1 else relax.op.multiply(positions, relax.const(step, dtype))
+
+
+def _computed_range(
+    bb: relax.BlockBuilder, start: relax.Expr, limit: relax.Expr, delta: relax.Expr
+) -> relax.Expr:
+    """Start + n * delta for the ceil((limit - start) / delta) numbers before the limit."""
+    first, last, step = (_scalar_tensor(bb, value) for value in (start, limit, delta))
+    dtype = str(step.ty.dtype)
+    if dtype.startswith("float"):
+        count = relax.op.ceil(relax.op.divide(relax.op.subtract(last, first), step))
+    else:
+        # Rounded up: minus the quotient of what is negative, rounded down.
+        count = relax.op.negative(relax.op.floor_divide(relax.op.subtract(first, last), step))
+    count = relax.op.maximum(relax.op.astype(count, "int64"), numbers(0))
+    (size,) = sizes_of(bb, bb.emit(relax.op.reshape(count, [1])), "length")
+
+    def compute(first: te.Tensor, step: te.Tensor, size: Size) -> te.Tensor:
+        return te.compute((size,), lambda n: first() + n.astype(dtype) * step(), name="range")
+
+    return kernel(bb, compute, first, step, size, name="range")
+
+
+def _scalar_tensor(bb: relax.BlockBuilder, value: relax.Expr) -> relax.Expr:
+    """A number as a tensor without axes: sizes of inputs are expressions of their own."""
+    if is_prim_expr(value):
+        value = bb.emit(relax.op.shape_to_tensor(relax.ShapeExpr([value])))
+    return bb.emit(relax.op.reshape(value, []))
+
+
+def split(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """Split into parts whose sizes are computed."""
+    x, sizes = inputs[0], sizes_of(bb, as_int64(bb, inputs[1]), "part")
+    axis = attrs.get("axis", 0) % x.ty.ndim
+
+    def compute(x: te.Tensor, start: Size, size: Size) -> te.Tensor:
+        shape = [size if n == axis else own for n, own in enumerate(x.shape)]
+        return te.compute(
+            shape,
+            lambda *at: x(*(i + start if n == axis else i for n, i in enumerate(at))),
+            name="part",
+        )
+
+    starts = [tirx.const(0, "int64")]
+    for size in sizes[:-1]:
+        starts.append(starts[-1] + size)
+    parts = zip(starts, sizes, strict=True)
+    return relax.Tuple([kernel(bb, compute, x, *part, name="part") for part in parts])
+
+
+def top_k(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """TopK of a computed k: the first of all, in order."""
+    x = inputs[0]
+    axis = attrs.get("axis", -1) % x.ty.ndim
+    (size,) = sizes_of(bb, as_int64(bb, inputs[1]), "k")
+    largest = bool(attrs.get("largest", 1))
+    both = bb.emit(relax.op.topk(x, -1, axis, "both", largest, "int64"))
+
+    def compute(x: te.Tensor, size: Size) -> te.Tensor:
+        shape = [size if n == axis else own for n, own in enumerate(x.shape)]
+        return te.compute(shape, lambda *at: x(*at), name="first")
+
+    found = [bb.emit(relax.TupleGetItem(both, n)) for n in range(2)]
+    return relax.Tuple([kernel(bb, compute, value, size, name="first") for value in found])
+
+
+def one_hot(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """OneHot: `values` are off and on; negative indices count from the end."""
+    indices, depth, values = inputs
+    rank = indices.ty.ndim + 1
+    axis = attrs.get("axis", -1) % rank
+    vector = bb.emit(relax.op.reshape(as_int64(bb, depth), [1]))
+    known = numbers(depth.value.numpy().reshape(1)) if isinstance(depth, GenericConst) else vector
+    (size,) = sizes_of(bb, known, "depth")
+
+    def compute(indices: te.Tensor, values: te.Tensor, size: Size) -> te.Tensor:
+        shape = [*indices.shape[:axis], size, *indices.shape[axis:]]
+
+        def element(*at: tirx.Var) -> tirx.Expr:
+            index = indices(*at[:axis], *at[axis + 1 :])
+            here = tirx.any(index == at[axis], index + size == at[axis])
+            return tirx.Select(here, values[1], values[0])
+
+        return te.compute(shape, element, name="one_hot")
+
+    return kernel(bb, compute, as_int64(bb, indices), values, size, name="one_hot")
 
 
 def _integer(value: relax.Expr) -> int | None:

@@ -8,29 +8,47 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import onnx
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from tilewright.compiler.importer.convert import activation, elementwise, indexing, recurrent
+from tilewright.compiler.importer.convert import (
+    activation,
+    elementwise,
+    indexing,
+    padding,
+    recurrent,
+    reduction,
+    reshaping,
+    scanning,
+)
+from tilewright.compiler.importer.convert.sizes import Converter, where_computed
 from tilewright.compiler.importer.graph import domain_of, label, subgraphs
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.errors import UnsupportedModel
 
-# (block builder, inputs, attributes, opset) -> expression
-Converter = Callable[[relax.BlockBuilder, list, dict, int], relax.Expr]
-
 _OURS: dict[tuple[str, str], Converter] = {
     ("", "Celu"): activation.celu,
     ("", "Clip"): elementwise.clip,
+    ("", "ConstantOfShape"): where_computed("ConstantOfShape", (0,), reshaping.constant_of_shape),
+    ("", "CumProd"): scanning.cumulative(relax.op.cumprod),
+    ("", "CumSum"): scanning.cumulative(relax.op.cumsum),
+    ("", "Expand"): where_computed("Expand", (1,), reshaping.expand),
     ("", "Gather"): indexing.gather,
     ("", "HardSigmoid"): elementwise.hard_sigmoid,
     ("", "Max"): elementwise.extreme("Max"),
     ("", "Min"): elementwise.extreme("Min"),
+    ("", "OneHot"): indexing.one_hot,
+    ("", "Pad"): where_computed("Pad", (1, 2, 3), padding.pad),
     ("", "Range"): indexing.range_,
+    ("", "Reshape"): where_computed("Reshape", (1,), reshaping.reshape),
+    ("", "Split"): where_computed("Split", (1,), indexing.split),
     ("", "Swish"): activation.swish,
+    ("", "TopK"): where_computed("TopK", (1,), indexing.top_k),
+    ("", "Unsqueeze"): where_computed("Unsqueeze", (1,), reshaping.unsqueeze),
+    **{("", name): reduction.reduce(name) for name in reduction.OPERATORS},
     ("com.microsoft", "Gelu"): activation.gelu,
     ("com.microsoft", "QuickGelu"): activation.quick_gelu,
 }

@@ -43,6 +43,21 @@ def to_relax(model: OnnxModel, lanes: int) -> tuple[tvm.IRModule, dict[str, tupl
     return mod, origins
 
 
+def _fixed_shapes(model: OnnxModel) -> dict[str, list[int]]:
+    """Shapes of the inputs without an open dimension; TVM takes a size of 0 for one."""
+    dims = {value.name: value.type.tensor_type.shape.dim for value in model.inputs()}
+    return {
+        name: [dim.dim_value for dim in sizes]
+        for name, sizes in dims.items()
+        if not any(dim.dim_param for dim in sizes)
+    }
+
+
+# Whose converters in TVM take a shape for an int64 vector.
+_READ_SHAPES = (
+    *("Cast", "CastLike", "Concat", "ConstantOfShape", "Equal", "Expand", "Gather", "Reshape"),
+    *("Resize", "Shape", "Slice", "Squeeze", "Where"),
+)
 _POOLS = ("MaxPool", "AveragePool", "LpPool")
 
 
@@ -50,7 +65,7 @@ class _Importer(ONNXGraphImporter):
     """TVM's importer, with weights from arrays, our converters, and errors that name the node."""
 
     def __init__(self, model: OnnxModel, lanes: int) -> None:
-        super().__init__(shape_dict={}, dtype_dict="float32")
+        super().__init__(shape_dict=_fixed_shapes(model), dtype_dict="float32")
         self._model, self._converters = model, table.converters(lanes)
         self._node: onnx.NodeProto | None = None
         self.origins: dict[str, tuple[str, ...]] = {}
@@ -67,8 +82,10 @@ class _Importer(ONNXGraphImporter):
         for node in graph.node:
             self._node = node
             step = onnx.GraphProto(node=[node])
+            shapes = self._shapes_made_tensors(node)
             try:
                 super()._construct_nodes(step)
+                self._nodes |= shapes
                 self._name_results(node)
                 self._refuse_empty_pool(node)
             except TilewrightError as error:
@@ -85,6 +102,19 @@ class _Importer(ONNXGraphImporter):
             made = self._nodes.get(value.name)
             if made is not None and isinstance(made.ty, relax.ShapeType):
                 self._nodes[value.name] = self.bb.emit(relax.op.shape_to_tensor(made))
+
+    def _shapes_made_tensors(self, node: onnx.NodeProto) -> dict[str, relax.Expr]:
+        """Let `node` read tensors where it cannot read the results of Shape; what they were."""
+        if node.op_type in _READ_SHAPES:
+            return {}
+        shapes = {
+            name: value
+            for name in node.input
+            if name and isinstance((value := self._nodes[name]).ty, relax.ShapeType)
+        }
+        for name, value in shapes.items():
+            self._nodes[name] = self.bb.emit(relax.op.shape_to_tensor(value))
+        return shapes
 
     @property
     def _input_variables(self) -> set[str]:

@@ -1,0 +1,107 @@
+"""Converters of operators that are given a shape, where the shape is computed.
+
+Where it is known, or computed from open dimensions alone, TVM's own converters do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import relax, te, tirx
+from tvm.tirx import IntImm
+
+from tilewright.compiler.importer.convert.sizes import (
+    Size,
+    as_int64,
+    chosen,
+    kernel,
+    length_of,
+    numbers,
+    sizes_of,
+    vector_of,
+)
+
+
+def reshape(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """Reshape; 0 keeps a size unless `allowzero`, -1 is what is left (ONNX operator Reshape)."""
+    x, shape = inputs
+    wanted = as_int64(bb, shape)
+    count = length_of(wanted, "sizes")
+    own = vector_of(bb, x)
+    if not attrs.get("allowzero", 0):
+        kept = _of_length(bb, own, count)
+        wanted = bb.emit(relax.op.where(relax.op.equal(wanted, numbers(0)), kept, wanted))
+    # One size may be -1, so that their product tells that of the others.
+    rest = relax.op.maximum(relax.op.abs(relax.op.prod(wanted)), numbers(1))
+    left = relax.op.floor_divide(relax.op.prod(own), rest)
+    sizes = bb.emit(relax.op.where(relax.op.less(wanted, numbers(0)), left, wanted))
+    return relax.op.reshape(x, relax.ShapeExpr(sizes_of(bb, sizes, "size")))
+
+
+def expand(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """Expand: x and the shape are broadcast to each other (ONNX operator Expand)."""
+    x, shape = inputs
+    wanted = as_int64(bb, shape)
+    count, rank = length_of(wanted, "sizes"), x.ty.ndim
+    whole = max(count, rank)
+    ones = (numbers([1] * (whole - size)) for size in (count, rank))
+    wanted, own = (
+        bb.emit(relax.op.concat([one, vector], 0))
+        for one, vector in zip(ones, (wanted, vector_of(bb, x)), strict=True)
+    )
+    sizes = bb.emit(relax.op.where(relax.op.equal(own, numbers(1)), wanted, own))
+
+    def compute(x: te.Tensor, sizes: list[Size]) -> te.Tensor:
+        def place(at: tuple) -> list:
+            own = zip(at[whole - rank :], x.shape, strict=True)
+            return [tirx.Select(size == 1, tirx.const(0, "int64"), i) for i, size in own]
+
+        return te.compute(sizes, lambda *at: x(*place(at)), name="expand")
+
+    return kernel(bb, compute, x, sizes_of(bb, sizes, "size"), name="expand")
+
+
+def constant_of_shape(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """ConstantOfShape: one value everywhere, by default 0 in float32."""
+    value = attrs.get("value")
+    array = np.zeros(1, np.float32) if value is None else _array(value)
+    number = relax.const(array.reshape(())[()], str(array.dtype))
+    sizes = sizes_of(bb, as_int64(bb, inputs[0]), "size")
+    return relax.op.full(relax.ShapeExpr(sizes), number, str(array.dtype))
+
+
+def unsqueeze(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """Unsqueeze: the new axes have size 1, the others their sizes in order."""
+    x, axes = inputs
+    rank = x.ty.ndim
+    whole = rank + length_of(axes, "axes")
+    new = chosen(bb, axes, whole)
+    if rank == 0:
+        return relax.op.reshape(x, [1] * whole)
+    # How many axes of x are before each of the result's.
+    earlier = relax.op.sum(relax.op.multiply(numbers(_before(whole)), new), 1)
+    place = relax.op.subtract(numbers(range(whole)), earlier)
+    inside = relax.op.minimum(place, numbers(rank - 1))
+    own = relax.op.take(vector_of(bb, x), inside, 0)
+    sizes = relax.op.where(relax.op.greater(new, numbers(0)), numbers(1), own)
+    return relax.op.reshape(x, relax.ShapeExpr(sizes_of(bb, bb.emit(sizes), "size")))
+
+
+def _before(count: int) -> np.ndarray:
+    """A matrix whose row n is 1 for what is before n."""
+    return np.tril(np.ones((count, count), np.int64), -1)
+
+
+def _of_length(bb: relax.BlockBuilder, vector: relax.Expr, count: int) -> relax.Expr:
+    """The first `count` numbers; where there are not so many, 1 for the others."""
+    have = int(vector.ty.shape[0]) if isinstance(vector.ty.shape[0], IntImm) else 0
+    if have > count:
+        return bb.emit(relax.op.strided_slice(vector, [0], [0], [count]))
+    if have < count:
+        return bb.emit(relax.op.concat([vector, numbers([1] * (count - have))], 0))
+    return vector
+
+
+def _array(value: object) -> np.ndarray:
+    from onnx import numpy_helper
+
+    return numpy_helper.to_array(value)

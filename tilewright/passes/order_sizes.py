@@ -1,0 +1,78 @@
+"""What has a computed size comes after the size: TVM's fusion does not know.
+
+Before   y = call_tir(range, (), out_ty=[n]);  m = call_tir(count, (x));  match_cast(m, [n])
+After    m = call_tir(count, (x));  match_cast(m, [n]);  y = call_tir(range, (), out_ty=[n])
+
+FuseOps puts each group of operators where its last one was, by the values that they read alone.
+"""
+
+from __future__ import annotations
+
+import tvm
+import tvm_ffi
+from tvm import relax, tirx
+
+
+@tvm.transform.module_pass(opt_level=0)
+def order_sizes(mod: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
+    """Order the dataflow blocks of `main` by sizes, too."""
+    main = mod["main"]
+    ordered = [
+        _ordered(block.bindings) if isinstance(block, relax.DataflowBlock) else block.bindings
+        for block in main.body.blocks
+    ]
+    if all(
+        new.same_as(old)
+        for bindings, block in zip(ordered, main.body.blocks, strict=True)
+        for new, old in zip(bindings, block.bindings, strict=True)
+    ):
+        return mod
+    blocks = [
+        type(block)(bindings) for block, bindings in zip(main.body.blocks, ordered, strict=True)
+    ]
+    mod = mod.clone()
+    body = relax.SeqExpr(blocks, main.body.body)
+    made = relax.Function(main.params, body, main.ret_ty, main.is_pure, main.attrs)
+    mod.update_func(mod.get_global_var("main"), made)
+    return relax.transform.Normalize()(mod)
+
+
+def _ordered(bindings: list[relax.Binding]) -> list[relax.Binding]:
+    """The same bindings, in their order but for those that come before what they need."""
+    made = {binding.var: number for number, binding in enumerate(bindings)}
+    sizes: dict[tirx.Var, int] = {}
+    for number, binding in enumerate(bindings):
+        if isinstance(binding, relax.MatchCast):
+            for size in _sizes(binding.ty):
+                sizes.setdefault(size, number)
+    needs = [
+        sorted(
+            {made[v] for v in relax.analysis.free_vars(b.value) if v in made}
+            | {sizes[size] for size in _needed(b) if size in sizes} - {number}
+        )
+        for number, b in enumerate(bindings)
+    ]
+    order: dict[int, None] = {}
+    # A stack, for chains may be longer than Python's recursion.
+    stack = list(range(len(bindings)))[::-1]
+    while stack:
+        number = stack[-1]
+        missing = [need for need in needs[number] if need not in order]
+        if number not in order and missing:
+            stack += missing[::-1]
+            continue
+        order[stack.pop()] = None
+    return [bindings[number] for number in order]
+
+
+def _needed(binding: relax.Binding) -> set[tirx.Var]:
+    """The sizes that a binding reads: a MatchCast reads those of its value."""
+    if isinstance(binding, relax.MatchCast):
+        return _sizes(binding.value.ty)
+    return _sizes(binding.value) | _sizes(binding.var.ty)
+
+
+def _sizes(node: object) -> set[tirx.Var]:
+    found: set[tirx.Var] = set()
+    tvm_ffi.structural_walk(node, (tirx.Var, found.add))
+    return found
