@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tilewright.compiler import sections
 from tilewright.compiler.importer.input_values import integer_limits
 from tilewright.compiler.importer.model import check_dtype
+from tilewright.compiler.importer.small_values import small_values
 from tilewright.compiler.lower import GROUP, RULE
 from tilewright.compiler.operations import operations
 from tilewright.errors import UnsupportedModel
@@ -29,11 +30,11 @@ def interface(work: Work) -> dict[str, Any]:
     from tvm import relax
 
     main = work.mod["main"]
-    limits = integer_limits(work.model)
+    limits, small = integer_limits(work.model), small_values(work.model)
     inputs = [
         {
             "name": value.name,
-            "dtype": str(param.ty.dtype),
+            "dtype": small.get(value.name, str(param.ty.dtype)),
             "shape": [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim],
             **({"below": limits[value.name]} if value.name in limits else {}),
         }
@@ -47,10 +48,9 @@ def interface(work: Work) -> dict[str, Any]:
             raise UnsupportedModel(
                 "an output is not a tensor", where=f"output {value.name!r}: {field}"
             )
-        check_dtype(str(field.dtype), f"output {value.name!r}")
-        outputs.append(
-            {"name": value.name, "dtype": str(field.dtype), "shape": _shown_shape(field)}
-        )
+        dtype = small.get(value.name, str(field.dtype))
+        check_dtype(dtype, f"output {value.name!r}")
+        outputs.append({"name": value.name, "dtype": dtype, "shape": _shown_shape(field)})
     return {
         "inputs": inputs,
         "outputs": outputs,

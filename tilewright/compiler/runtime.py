@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from tilewright.compiler import pool, sections
+from tilewright.compiler.small_types import STORED, restored, stored
 from tilewright.errors import ArtifactError, InputError, OptionError
 from tilewright.targets import host
 
@@ -62,6 +63,7 @@ class Module:
         self._weights, self._weight_memory = _weight_tensors(
             path, self._library.handle, manifest["weights"]
         )
+        self._small = any(spec.dtype in STORED for spec in self.outputs)
         # What a model returns unchanged is not its own to give.
         self._lent = not all(row["owned"] for row in manifest["outputs"])
         # Popped and appended to, each of which is one step for all threads.
@@ -92,6 +94,8 @@ class Module:
                 results = [_own(array, borrowed) for array in results]
         finally:
             self._idle.append(machine)
+        if self._small:
+            results = [restored(y, o.dtype) for y, o in zip(results, self.outputs, strict=True)]
         return results[0] if len(results) == 1 else tuple(results)
 
     def watch(self, before_and_after: Callable[..., None]) -> None:
@@ -352,13 +356,14 @@ def _weight_tensors(
 def _array(spec: TensorSpec, array: Any) -> np.ndarray:
     if not isinstance(array, np.ndarray):
         array = np.from_dlpack(array) if hasattr(array, "__dlpack__") else np.asarray(array)
-    if array.dtype != spec.dtype:
+    small = spec.dtype in STORED
+    if (array.dtype.name if small else array.dtype) != spec.dtype:
         raise InputError(
             f"input {spec.name!r} is {array.dtype}",
             expected=spec.dtype,
             hint=f"convert it: array.astype({spec.dtype!r})",
         )
-    return array
+    return stored(array) if small else array
 
 
 def _empty_like(array: np.ndarray) -> np.ndarray:

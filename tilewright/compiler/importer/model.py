@@ -14,15 +14,18 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from tilewright.compiler.small_types import STORED
 from tilewright.errors import UnsupportedModel
 
 # Small constants stay in the graph: shape inference reads their values (axes, pads, shapes).
 INLINE_BYTES = 4096
 
-# Types that numpy hands over by DLPack; bfloat16, the small floats and strings it does not.
+# Types of inputs and outputs: those that numpy hands over by DLPack, and those that others stand
+# for. Strings are neither.
 DTYPES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float16", "float32", "float64"),
+    *STORED,
 )
 
 

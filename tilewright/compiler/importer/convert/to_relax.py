@@ -12,10 +12,13 @@ from tvm import relax
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 from tvm.tirx import IntImm
 
-from tilewright.compiler.importer.convert import table
+from tilewright.compiler.importer.convert import small, table
+from tilewright.compiler.importer.convert.minifloat import decoded, encoded
 from tilewright.compiler.importer.graph import domain_of, label
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.compiler.importer.shapes import open_dimensions
+from tilewright.compiler.importer.small_values import small_values
+from tilewright.compiler.small_types import BITS, STORED, computed
 from tilewright.errors import TilewrightError, UnsupportedModel
 
 
@@ -65,20 +68,27 @@ class _Importer(ONNXGraphImporter):
     """TVM's importer, with weights from arrays, our converters, and errors that name the node."""
 
     def __init__(self, model: OnnxModel, lanes: int) -> None:
-        super().__init__(shape_dict=_fixed_shapes(model), dtype_dict="float32")
+        self._small = small_values(model)
+        inputs = {value.name for value in model.inputs()} & set(self._small)
+        # The others' types are what the file says.
+        stored = {name: STORED[self._small[name]] for name in inputs}
+        super().__init__(shape_dict=_fixed_shapes(model), dtype_dict=stored)
         self._model, self._converters = model, table.converters(lanes)
         self._node: onnx.NodeProto | None = None
         self.origins: dict[str, tuple[str, ...]] = {}
 
     def _parse_graph_initializers(self, graph: onnx.GraphProto) -> None:
-        super()._parse_graph_initializers(graph)
-        for name, array in self._model.weights.items():
-            self._nodes[name] = relax.const(tvm.runtime.tensor(np.asarray(array, order="C")))
+        for name, array in self._model.constants().items():
+            plain = np.asarray(computed(array), order="C")
+            self._nodes[name] = relax.const(tvm.runtime.tensor(plain))
 
     def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
         """Done before, for all nodes at once: `table.check_supported`."""
 
     def _construct_nodes(self, graph: onnx.GraphProto) -> None:
+        for name in self._inputs:
+            if self._small.get(name) in BITS:
+                self._nodes[name] = decoded(self.bb, self._inputs[name], self._small[name])
         for node in graph.node:
             self._node = node
             step = onnx.GraphProto(node=[node])
@@ -102,6 +112,9 @@ class _Importer(ONNXGraphImporter):
             made = self._nodes.get(value.name)
             if made is not None and isinstance(made.ty, relax.ShapeType):
                 self._nodes[value.name] = self.bb.emit(relax.op.shape_to_tensor(made))
+            if self._small.get(value.name) in BITS:
+                kind = self._small[value.name]
+                self._nodes[value.name] = encoded(self.bb, made, kind, saturate=False)
 
     def _shapes_made_tensors(self, node: onnx.NodeProto) -> dict[str, relax.Expr]:
         """Let `node` read tensors where it cannot read the results of Shape; what they were."""
@@ -171,6 +184,9 @@ class _Importer(ONNXGraphImporter):
 
     def _convert_operator(self, op_name: str, inputs: list, attrs: dict, opset: int) -> relax.Expr:
         ours = self._converters.get((domain_of(self._node), op_name))
+        if domain_of(self._node) == "" and op_name in small.CONVERTERS:
+            kinds = [self._small.get(name) for name in (*self._node.input, *self._node.output)]
+            ours = small.CONVERTERS[op_name](kinds, inputs, attrs) or ours
         if ours is None:
             return super()._convert_operator(op_name, inputs, attrs, opset)
         return self.bb.normalize(ours(self.bb, list(inputs), attrs, opset))

@@ -1,0 +1,80 @@
+"""Converters that must know which of their values are of a small type.
+
+Those are computed with in another type (`small_types`), which Relax sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from onnx import helper
+from tvm import relax
+
+from tilewright.compiler.importer.convert import quantization
+from tilewright.compiler.importer.convert.minifloat import rounded
+from tilewright.compiler.importer.convert.sizes import Converter
+
+# The types of inputs and outputs, None for those that are not small; the inputs, the attributes
+# -> the converter, None where the usual one will do.
+Chooser = Callable[[Sequence[str | None], list, dict], Converter | None]
+
+
+def _cast(kinds: Sequence[str | None], inputs: list, attrs: dict) -> Converter | None:
+    kind = kinds[-1]
+    if kind is None:
+        return None
+
+    def convert(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+        # bfloat16 does not saturate.
+        saturate = bool(attrs.get("saturate", 1)) and kind != "bfloat16"
+        return rounded(bb, inputs[0], kind, saturate, _text(attrs.get("round_mode", "up")))
+
+    return convert
+
+
+def _quantize(kinds: Sequence[str | None], inputs: list, attrs: dict) -> Converter | None:
+    kind, block = kinds[-1], int(attrs.get("block_size", 0))
+    if kind is None and not block:
+        return None
+
+    def convert(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+        x, scale, zero = [*inputs, None][:3]
+        into = kind or _text_of_type(attrs, zero)
+        saturate = bool(attrs.get("saturate", 1))
+        return quantization.quantize(
+            bb, x, scale, zero, into, attrs.get("axis", 1), block, saturate
+        )
+
+    return convert
+
+
+def _dequantize(kinds: Sequence[str | None], inputs: list, attrs: dict) -> Converter | None:
+    block = int(attrs.get("block_size", 0))
+    if not block and not any(kinds):
+        return None
+
+    def convert(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+        x, scale, zero = [*inputs, None][:3]
+        return quantization.dequantize(bb, x, scale, zero, attrs.get("axis", 1), block)
+
+    return convert
+
+
+def _text_of_type(attrs: dict, zero: relax.Expr | None) -> str:
+    """What is quantised to where it is no small type."""
+    if zero is not None:
+        return str(zero.ty.dtype)
+    said = attrs.get("output_dtype", 0)
+    return str(helper.tensor_dtype_to_np_dtype(said)) if said else "uint8"
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+CONVERTERS: dict[str, Chooser] = {
+    "Cast": _cast,
+    "CastLike": _cast,
+    "DequantizeLinear": _dequantize,
+    "QuantizeLinear": _quantize,
+}
