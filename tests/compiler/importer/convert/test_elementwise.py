@@ -94,3 +94,33 @@ def test_nan_wins_on_either_side(op, tmp_path):
     ours = module_of(proto, tmp_path)(given)
     for y, expected in zip(ours, reference(proto, given), strict=True):
         np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("base, exponent", [(1, 7), (6, 6), (7, 1), (1, 6), (7, 7)])
+def test_powers_of_other_types(base, exponent, tmp_path):
+    """Types by their numbers in ONNX: 1 float32, 6 int32, 7 int64."""
+    net = Net(opset=15)
+    net.input("x", (4,), base)
+    net.input("n", (4,), exponent)
+    dtypes = {1: np.float32, 6: np.int32, 7: np.int64}
+    given = {"x": np.array([1, 2, 3, -5]), "n": np.array([4, 10, 3, 2])}
+    given = {
+        k: v.astype(dtypes[t]) for (k, v), t in zip(given.items(), (base, exponent), strict=True)
+    }
+    y = module_of(net.model(net.Pow("x", "n")), tmp_path)(given)
+    assert y.dtype == dtypes[base] and y.tolist() == [1, 1024, 27, 25]
+
+
+@pytest.mark.parametrize("negative, positive", [(1, 1), (0, 1), (1, 0), (0, 0)])
+def test_infinite_numbers_of_one_sign(negative, positive, tmp_path):
+    net = Net(opset=20, x=(5,))
+    proto = net.model(net.IsInf("x", detect_negative=negative, detect_positive=positive))
+    y = module_of(proto, tmp_path)(np.float32([1, np.inf, -np.inf, np.nan, 0]))
+    assert y.tolist() == [False, bool(positive), bool(negative), False, False]
+
+
+def test_a_dropout_that_drops_nothing(tmp_path):
+    net = Net(opset=13, x=(2, 3))
+    y, mask = net.add("Dropout", "x", outputs=2)
+    y, mask = module_of(net.model(y, mask), tmp_path)(X)
+    assert (y == X).all() and mask.dtype == bool and mask.all()

@@ -125,3 +125,19 @@ def test_numbers_up_to_a_limit_that_is_computed(kind, tmp_path):
     names = ("start", "limit", "delta")
     given = (dict(zip(names, np.array(numbers, dtype), strict=True)) for numbers in each)
     answers_each(proto, tmp_path, *given)
+
+
+@pytest.mark.parametrize("offset", [0, 1, -2])
+def test_a_diagonal_of_ones(offset, tmp_path):
+    net = Net(opset=18)
+    net.input("x", (3, 4), KINDS["int32"])
+    proto = net.model(net.EyeLike("x", k=offset, dtype=models.FLOAT))
+    answers_each(proto, tmp_path, {"x": np.zeros((3, 4), np.int32)})
+
+
+@pytest.mark.parametrize("batch, time", [(1, 0), (0, 1)])
+def test_sequences_of_their_own_length_are_turned(batch, time, tmp_path):
+    net = _computed(Net(opset=18, x=(4, 4, 2)), lengths=(4,))
+    proto = net.model(net.ReverseSequence("x", "lengths", batch_axis=batch, time_axis=time))
+    x = np.arange(32, dtype=np.float32).reshape(4, 4, 2)
+    answers_each(proto, tmp_path, {"x": x, "lengths": np.array([1, 4, 2, 3])})

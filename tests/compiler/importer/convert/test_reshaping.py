@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from tests import models
 from tests.net import Net, answers_each
@@ -82,3 +82,20 @@ def test_a_computed_size_meets_operators_after_it(tmp_path):
     proto = net.model(net.Exp(net.Sub(net.Mul(ones, 3.0), 1.0)), net.Neg(ones))
     each = ([3.0, 1.0], [5.0], [1.0, 2.0, 2.0])
     answers_each(proto, tmp_path, *({"x": np.float32(x)} for x in each))
+
+
+@pytest.mark.parametrize(
+    "attrs",
+    [{"value_int": 3}, {"value_ints": [1, 2]}, {"value_float": 0.5}, {"value_floats": [1.0, 2.0]}],
+)
+def test_constants_in_a_branch(attrs, tmp_path):
+    branches = {}
+    for name in ("then_branch", "else_branch"):
+        node = helper.make_node("Constant", [], [name], **attrs)
+        kind = models.INT64 if "int" in next(iter(attrs)) else models.FLOAT
+        shape = [len(v)] if isinstance(v := next(iter(attrs.values())), list) else []
+        out = models.value(name, shape, kind)
+        branches[name] = helper.make_graph([node], name, [], [out])
+    net = Net(opset=21)
+    net.input("c", (), models.onnx.TensorProto.BOOL)
+    answers_each(net.model(net.If("c", **branches)), tmp_path, {"c": np.array(True)})

@@ -82,3 +82,47 @@ def hard_sigmoid(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) 
     beta = relax.const(attrs.get("beta", 0.5), dtype)
     line = bb.emit(relax.op.add(relax.op.multiply(x, alpha), beta))
     return relax.op.clip(line, tirx.const(0.0, dtype), tirx.const(1.0, dtype))
+
+
+def power(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """Pow: the result has the type of the base, whatever that of the exponent (since version 12).
+
+    Powers of integers are computed in float64: exact up to 2^53.
+    """
+    base, exponent = inputs
+    dtype = str(base.ty.dtype)
+    if dtype.startswith("float"):
+        if str(exponent.ty.dtype) != dtype:
+            exponent = bb.emit(relax.op.astype(exponent, dtype))
+        return relax.op.power(base, exponent)
+    wide = (bb.emit(relax.op.astype(x, "float64")) for x in (base, exponent))
+    y = bb.emit(relax.op.power(*wide))
+    # What is whole may have come out a little less.
+    near = bb.emit(relax.op.round(y))
+    close = relax.op.less(relax.op.abs(relax.op.subtract(y, near)), relax.const(1e-9, "float64"))
+    return relax.op.astype(bb.emit(relax.op.where(close, near, relax.op.trunc(y))), dtype)
+
+
+def is_inf(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """IsInf, of one sign or of both (ONNX operator IsInf, since version 10)."""
+    x = inputs[0]
+    found = relax.op.isinf(x)
+    zero = relax.const(0, str(x.ty.dtype))
+    if not attrs.get("detect_negative", 1):
+        found = relax.op.logical_and(found, relax.op.greater(x, zero))
+    if not attrs.get("detect_positive", 1):
+        found = relax.op.logical_and(found, relax.op.less(x, zero))
+    return found
+
+
+def dropout(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """Dropout that drops nothing: x, and that all of it is kept (ONNX, since version 12)."""
+    x, ratio, training = [*inputs, None, None][:3]
+    trains = training is not None and not _is_zero(training)
+    if opset < 12 or (trains and not (ratio is not None and _is_zero(ratio))):
+        return onnx_frontend.Dropout.get_converter(opset)(bb, inputs, attrs, [{}, {}])
+    return relax.Tuple([x, relax.op.ones_like(x, "bool")])
+
+
+def _is_zero(value: relax.Expr) -> bool:
+    return isinstance(value, GenericConst) and not value.value.numpy().any()

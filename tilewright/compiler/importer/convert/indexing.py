@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from onnx import helper
 from tvm import relax, te, tirx
 from tvm.ir import GenericConst, is_prim_expr
 from tvm.relax.frontend.onnx import onnx_frontend
@@ -151,3 +152,36 @@ def _integer(value: relax.Expr) -> int | None:
     if not isinstance(value, GenericConst) or not str(value.ty.dtype).startswith("int"):
         return None
     return int(value.value.numpy().item())
+
+
+def eye_like(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """EyeLike: 1 on the k-th diagonal of a matrix as large as x (since version 9)."""
+    x, offset = inputs[0], int(attrs.get("k", 0))
+    said = attrs.get("dtype")
+    dtype = str(helper.tensor_dtype_to_np_dtype(said)) if said else str(x.ty.dtype)
+
+    def compute(x: te.Tensor) -> te.Tensor:
+        return te.compute(
+            x.shape,
+            lambda i, j: tirx.Select(j - i == offset, tirx.const(1, dtype), tirx.const(0, dtype)),
+            name="eye",
+        )
+
+    return kernel(bb, compute, x, name="eye")
+
+
+def reverse_sequence(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """ReverseSequence: of each batch the first `lengths` steps, the last of them first."""
+    x, lengths = inputs
+    batch, time = attrs.get("batch_axis", 1), attrs.get("time_axis", 0)
+
+    def compute(x: te.Tensor, lengths: te.Tensor) -> te.Tensor:
+        def element(*at: tirx.Var) -> tirx.Expr:
+            length = lengths[at[batch]].astype("int64")
+            step = at[time].astype("int64")
+            turned = tirx.Select(step < length, length - 1 - step, step)
+            return x(*(turned if n == time else i for n, i in enumerate(at)))
+
+        return te.compute(x.shape, element, name="reverse_sequence")
+
+    return kernel(bb, compute, x, lengths, name="reverse_sequence")

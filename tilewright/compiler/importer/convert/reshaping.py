@@ -19,6 +19,7 @@ from tilewright.compiler.importer.convert.sizes import (
     sizes_of,
     vector_of,
 )
+from tilewright.errors import UnsupportedModel
 
 
 def reshape(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
@@ -105,3 +106,17 @@ def _array(value: object) -> np.ndarray:
     from onnx import numpy_helper
 
     return numpy_helper.to_array(value)
+
+
+def constant(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """Constant, in a branch too: those of the main graph are folded before."""
+    if "value" in attrs:
+        array = _array(attrs["value"])
+        return relax.const(array, str(array.dtype))
+    for name, dtype in (("value_float", np.float32), ("value_int", np.int64)):
+        for key in (name, f"{name}s"):
+            if key in attrs:
+                return relax.const(np.asarray(attrs[key], dtype), np.dtype(dtype).name)
+    raise UnsupportedModel(
+        f"a constant as {', '.join(set(attrs) - {'tvm_custom'})}", expected="numbers"
+    )

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from onnx import helper
-from tvm import relax
+from tvm import relax, te, tirx
 
 from tilewright.compiler.importer.convert import quantization
-from tilewright.compiler.importer.convert.minifloat import rounded
-from tilewright.compiler.importer.convert.sizes import Converter
+from tilewright.compiler.importer.convert.minifloat import decoded, encoded, rounded
+from tilewright.compiler.importer.convert.sizes import Converter, kernel
+from tilewright.compiler.small_types import BITS, STORED
 
 # The types of inputs and outputs, None for those that are not small; the inputs, the attributes
 # -> the converter, None where the usual one will do.
@@ -60,6 +61,26 @@ def _dequantize(kinds: Sequence[str | None], inputs: list, attrs: dict) -> Conve
     return convert
 
 
+def _bit_cast(kinds: Sequence[str | None], inputs: list, attrs: dict) -> Converter | None:
+    source, into = kinds[0], helper.tensor_dtype_to_np_dtype(int(attrs["to"])).name
+
+    def convert(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+        """The same bits, of which both types have as many."""
+        x = encoded(bb, inputs[0], source, False) if source in BITS else inputs[0]
+        dtype = STORED.get(into, into)
+        if str(x.ty.dtype) == "bool" or dtype == "bool":
+            return relax.op.astype(x, dtype)
+        if str(x.ty.dtype) != dtype:
+
+            def compute(x: te.Tensor) -> te.Tensor:
+                return te.compute(x.shape, lambda *at: tirx.reinterpret(dtype, x(*at)))
+
+            x = kernel(bb, compute, x, name="bit_cast")
+        return decoded(bb, x, into) if into in BITS else x
+
+    return convert
+
+
 def _text_of_type(attrs: dict, zero: relax.Expr | None) -> str:
     """What is quantised to where it is no small type."""
     if zero is not None:
@@ -73,6 +94,7 @@ def _text(value: str | bytes) -> str:
 
 
 CONVERTERS: dict[str, Chooser] = {
+    "BitCast": _bit_cast,
     "Cast": _cast,
     "CastLike": _cast,
     "DequantizeLinear": _dequantize,

@@ -18,11 +18,14 @@ from tilewright.compiler.importer.convert import (
     activation,
     elementwise,
     indexing,
+    normalisation,
     padding,
     recurrent,
     reduction,
     reshaping,
+    resizing,
     scanning,
+    small,
 )
 from tilewright.compiler.importer.convert.sizes import Converter, where_computed
 from tilewright.compiler.importer.graph import domain_of, label, subgraphs
@@ -32,18 +35,26 @@ from tilewright.errors import UnsupportedModel
 _OURS: dict[tuple[str, str], Converter] = {
     ("", "Celu"): activation.celu,
     ("", "Clip"): elementwise.clip,
+    ("", "Constant"): reshaping.constant,
     ("", "ConstantOfShape"): where_computed("ConstantOfShape", (0,), reshaping.constant_of_shape),
     ("", "CumProd"): scanning.cumulative(relax.op.cumprod),
     ("", "CumSum"): scanning.cumulative(relax.op.cumsum),
+    ("", "EyeLike"): indexing.eye_like,
+    ("", "Dropout"): elementwise.dropout,
     ("", "Expand"): where_computed("Expand", (1,), reshaping.expand),
     ("", "Gather"): indexing.gather,
     ("", "HardSigmoid"): elementwise.hard_sigmoid,
+    ("", "IsInf"): elementwise.is_inf,
+    ("", "LpNormalization"): normalisation.lp_normalization,
     ("", "Max"): elementwise.extreme("Max"),
     ("", "Min"): elementwise.extreme("Min"),
     ("", "OneHot"): indexing.one_hot,
     ("", "Pad"): where_computed("Pad", (1, 2, 3), padding.pad),
+    ("", "Pow"): elementwise.power,
     ("", "Range"): indexing.range_,
     ("", "Reshape"): where_computed("Reshape", (1,), reshaping.reshape),
+    ("", "Resize"): where_computed("Resize", (1, 2, 3), resizing.resize),
+    ("", "ReverseSequence"): indexing.reverse_sequence,
     ("", "Split"): where_computed("Split", (1,), indexing.split),
     ("", "Swish"): activation.swish,
     ("", "TopK"): where_computed("TopK", (1,), indexing.top_k),
@@ -75,7 +86,7 @@ _HANDLED_BY_IMPORTER = ("Constant", "If")
 def is_supported(node: onnx.NodeProto) -> bool:
     """Whether there is a converter for the node's operator (not: for all its attributes)."""
     key = (domain_of(node), node.op_type)
-    if key in OURS:
+    if key in OURS or (key[0] == "" and node.op_type in small.CONVERTERS):
         return True
     if key[0] == "com.microsoft":
         return node.op_type in _TVM_CONTRIB

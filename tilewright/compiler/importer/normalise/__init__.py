@@ -12,6 +12,7 @@ from tilewright.compiler.importer.normalise.fold import fold_constants
 from tilewright.compiler.importer.normalise.inline import inline_functions
 from tilewright.compiler.importer.normalise.merge_pads import merge_pads
 from tilewright.compiler.importer.normalise.prune import prune
+from tilewright.compiler.importer.normalise.quantised_operators import float_quantised_operators
 
 STEPS: tuple[tuple[str, Callable[[OnnxModel], None], str], ...] = (
     ("inline_functions", inline_functions, "first: the other steps look at one flat graph"),
@@ -19,6 +20,11 @@ STEPS: tuple[tuple[str, Callable[[OnnxModel], None], str], ...] = (
         "expand_functions",
         expand_functions,
         "before folding: bodies compute with shapes, and have constants of their own",
+    ),
+    (
+        "float_quantised_operators",
+        float_quantised_operators,
+        "before folding: what they write computes with constants",
     ),
     ("fold_constants", fold_constants, "shapes turn into the constants converters ask for"),
     ("merge_pads", merge_pads, "after folding, which makes constants of how much is padded"),

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.net import Net, answers_each
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("p", [1, 2])
+def test_over_a_norm(p, axis, tmp_path):
+    net = Net(x=(3, "n"))
+    proto = net.model(net.LpNormalization("x", axis=axis, p=p))
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    answers_each(proto, tmp_path, {"x": x}, {"x": x[:, :2]})
+
+
+def test_of_nothing_there_is_nothing(tmp_path):
+    net = Net(x=(2, 3))
+    answers_each(net.model(net.LpNormalization("x")), tmp_path, {"x": np.zeros((2, 3), np.float32)})

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from tests.net import Net, answers_each
+from tilewright.compiler.importer.convert.resizing import resize
+from tilewright.errors import UnsupportedModel
+
+X = np.random.default_rng(0).standard_normal((1, 2, 5, 6)).astype(np.float32)
+SIZES = ([1, 2, 10, 12], [1, 2, 3, 4], [1, 2, 7, 6])
+SCALES = ([1, 1, 2.0, 3.0], [1, 1, 0.6, 0.5], [1, 1, 1.5, 1.0])
+
+
+def _model(by: str, x=X.shape, opset: int = 18, **attrs):
+    net = Net(opset=opset, x=x)
+    count = len(attrs.get("axes", range(4)))
+    net.input(by, (count,), 7 if by == "sizes" else 1)
+    given = ["x", "", "", by] if by == "sizes" else ["x", "", by]
+    return net.model(net.add("Resize", *given, **attrs))
+
+
+def _given(by: str, each) -> list[dict[str, np.ndarray]]:
+    dtype = np.int64 if by == "sizes" else np.float32
+    return [{"x": X, by: np.array(values, dtype)} for values in each]
+
+
+MODES = pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+TRANSFORMS = ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
+
+
+@MODES
+@pytest.mark.parametrize("how", TRANSFORMS)
+def test_sizes_that_are_computed(mode, how, tmp_path):
+    proto = _model("sizes", mode=mode, coordinate_transformation_mode=how)
+    answers_each(proto, tmp_path, *_given("sizes", SIZES), tolerance=1e-4)
+
+
+@MODES
+@pytest.mark.parametrize("x", [X.shape, (1, 2, "h", "w")])
+def test_scales_that_are_computed(mode, x, tmp_path):
+    proto = _model("scales", x, mode=mode)
+    answers_each(proto, tmp_path, *_given("scales", SCALES), tolerance=1e-4)
+
+
+@pytest.mark.parametrize("how", ["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"])
+def test_which_neighbour_is_nearest(how, tmp_path):
+    proto = _model("sizes", nearest_mode=how, coordinate_transformation_mode="asymmetric")
+    answers_each(proto, tmp_path, *_given("sizes", SIZES))
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_antialias(mode, tmp_path):
+    proto = _model("sizes", mode=mode, antialias=1)
+    answers_each(proto, tmp_path, *_given("sizes", SIZES[1:2]), tolerance=1e-4)
+
+
+def test_what_is_outside_may_not_count(tmp_path):
+    proto = _model("sizes", mode="cubic", exclude_outside=1, cubic_coeff_a=-0.5)
+    answers_each(proto, tmp_path, *_given("sizes", SIZES), tolerance=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["not_larger", "not_smaller"])
+def test_the_shape_of_a_picture_is_kept(policy, tmp_path):
+    proto = _model("sizes", axes=[2, 3], keep_aspect_ratio_policy=policy)
+    answers_each(proto, tmp_path, *_given("sizes", ([10, 10], [3, 7])))
+
+
+def test_a_region(tmp_path):
+    net = Net(opset=18, x=X.shape)
+    net.input("roi", (8,), 1)
+    net.input("sizes", (4,))
+    attrs = {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize"}
+    proto = net.model(net.add("Resize", "x", "roi", "", "sizes", extrapolation_value=7.0, **attrs))
+    regions = ([0, 0, 0.2, 0.1, 1, 1, 0.8, 0.7], [0, 0, -0.3, 0.45, 1, 1, 0.5, 1.4])
+    sizes = ([1, 2, 3, 4], [1, 2, 8, 5])
+    given = [
+        {"x": X, "roi": np.float32(roi), "sizes": np.array(size)}
+        for roi, size in itertools.product(regions, sizes)
+    ]
+    answers_each(proto, tmp_path, *given, tolerance=1e-4)
+
+
+def test_an_unknown_mode_is_refused():
+    from tvm import relax
+
+    x = relax.Var("x", relax.TensorType((1, 4), "float32"))
+    with pytest.raises(UnsupportedModel, match="the mode spline"):
+        resize(relax.BlockBuilder(), [x], {"mode": b"spline"}, 18)
