@@ -12,6 +12,7 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from tilewright.compiler.importer.convert import table
 from tilewright.compiler.importer.normalise.decompose_attention import DECOMPOSED
+from tilewright.compiler.importer.normalise.quantised_operators import FLOATED
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "operators.md"
 
@@ -24,7 +25,8 @@ The ONNX operators that compile. This page is generated from
 a test fails when it is old.
 
 - **Tilewright**: the converter is ours, because TVM has none or gives other answers than ONNX;
-  attention operators are written out as MatMul and Softmax.
+  attention operators are written out as MatMul and Softmax, and those on quantised tensors as the
+  same on floats.
 - **TVM**: the converter is that of TVM's ONNX importer.
 - **definition**: there is no converter, and the node is replaced by ONNX's own definition of it,
   whose operators must have one; [the ledger](../benchmarks/conformance.json) has the tests that
@@ -49,7 +51,8 @@ them are supported.
 
 def owner(domain: str, name: str) -> str:
     """Who converts an operator: `Tilewright`, `TVM`, ONNX's `definition` of it, or `not yet`."""
-    if (domain, name) in table.OURS or (domain, name) in DECOMPOSED:
+    written_out = (domain, name) in DECOMPOSED or (domain == "" and name in FLOATED)
+    if (domain, name) in table.OURS or written_out:
         return "Tilewright"
     node = onnx.helper.make_node(name, [], [], domain=domain)
     if table.is_supported(node):

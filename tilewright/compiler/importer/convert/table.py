@@ -71,7 +71,7 @@ def converters(lanes: int) -> dict[tuple[str, str], Converter]:
     return {**_OURS, **cells}
 
 
-OURS = frozenset(converters(lanes=1))
+OURS = frozenset(converters(lanes=1)) | {("", name) for name in small.CONVERTERS}
 
 # TVM's converters for ONNX Runtime's own operators.
 _TVM_CONTRIB = ("BiasGelu", "EmbedLayerNormalization", "FastGelu", "SkipLayerNormalization")
@@ -86,7 +86,7 @@ _HANDLED_BY_IMPORTER = ("Constant", "If")
 def is_supported(node: onnx.NodeProto) -> bool:
     """Whether there is a converter for the node's operator (not: for all its attributes)."""
     key = (domain_of(node), node.op_type)
-    if key in OURS or (key[0] == "" and node.op_type in small.CONVERTERS):
+    if key in OURS:
         return True
     if key[0] == "com.microsoft":
         return node.op_type in _TVM_CONTRIB

@@ -13,6 +13,7 @@ from tilewright.compiler.importer.normalise.inline import inline_functions
 from tilewright.compiler.importer.normalise.merge_pads import merge_pads
 from tilewright.compiler.importer.normalise.prune import prune
 from tilewright.compiler.importer.normalise.quantised_operators import float_quantised_operators
+from tilewright.compiler.importer.normalise.unroll import unroll
 
 STEPS: tuple[tuple[str, Callable[[OnnxModel], None], str], ...] = (
     ("inline_functions", inline_functions, "first: the other steps look at one flat graph"),
@@ -27,6 +28,7 @@ STEPS: tuple[tuple[str, Callable[[OnnxModel], None], str], ...] = (
         "before folding: what they write computes with constants",
     ),
     ("fold_constants", fold_constants, "shapes turn into the constants converters ask for"),
+    ("unroll", unroll, "after folding, which tells how many steps there are; folds what it writes"),
     ("merge_pads", merge_pads, "after folding, which makes constants of how much is padded"),
     (
         "decompose_attention",

@@ -22,7 +22,7 @@ from tilewright.compiler.importer.normalise.fold import Shape, infer_shapes
 
 def float_quantised_operators(model: OnnxModel) -> None:
     """Replace them in the main graph."""
-    rules = [_RULES.get(n.op_type) if domain_of(n) == "" else None for n in model.graph.node]
+    rules = [FLOATED.get(n.op_type) if domain_of(n) == "" else None for n in model.graph.node]
     if not any(rules):
         return
     shapes = infer_shapes(model)
@@ -109,7 +109,7 @@ def _conv_integer(to: _Rewriting) -> list[onnx.NodeProto]:
     return to.nodes
 
 
-_RULES: dict[str, Callable[[_Rewriting], list[onnx.NodeProto]]] = {
+FLOATED: dict[str, Callable[[_Rewriting], list[onnx.NodeProto]]] = {
     "ConvInteger": _conv_integer,
     "QLinearConv": _conv,
     "QLinearMatMul": _matmul,
