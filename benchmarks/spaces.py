@@ -51,6 +51,7 @@ TASKS: dict[str, Conv | Gemm] = {
     "resnet_3x3_14": Conv(256, 14, 256, 3),
     "resnet_3x3_7": Conv(512, 7, 512, 3),
     "resnet_3x3_stride": Conv(128, 56, 128, 3, stride=2),
+    "resnet_reduce": Conv(512, 28, 128, 1),
     "resnet_expand": Conv(128, 28, 512, 1),
     "mobilenet_project": Conv(384, 14, 64, 1),
     "mobilenet_head": Conv(320, 7, 1280, 1),

@@ -15,7 +15,7 @@ from tvm.tirx import IntImm
 from tilewright.compiler.importer.convert import small, table
 from tilewright.compiler.importer.convert.minifloat import decoded, encoded
 from tilewright.compiler.importer.graph import domain_of, label
-from tilewright.compiler.importer.model import OnnxModel
+from tilewright.compiler.importer.model import OnnxModel, check_dtype
 from tilewright.compiler.importer.shapes import open_dimensions
 from tilewright.compiler.importer.small_values import small_values
 from tilewright.compiler.small_types import BITS, STORED, computed
@@ -79,6 +79,8 @@ class _Importer(ONNXGraphImporter):
 
     def _parse_graph_initializers(self, graph: onnx.GraphProto) -> None:
         for name, array in self._model.constants().items():
+            kind = "string" if array.dtype.kind == "O" else array.dtype.name
+            check_dtype(kind, f"initialiser {name!r}")
             plain = np.asarray(computed(array), order="C")
             self._nodes[name] = relax.const(tvm.runtime.tensor(plain))
 
