@@ -25,7 +25,7 @@ from benchmarks import machine
 from benchmarks.kernels import model_of
 from benchmarks.operators import Conv, Gemm
 from tilewright import api
-from tilewright.autotune.build import BUILD_SECONDS, Conditions, built, start
+from tilewright.autotune.build import Conditions, built, start
 from tilewright.autotune.farm import Farm
 from tilewright.autotune.session import BATCH
 from tilewright.autotune.space import Candidate, Space
@@ -131,7 +131,8 @@ def _measured(
     place = folder / "task"
     place.mkdir()
     save_arguments(place, inputs_of(task, SEED))
-    start(task, None, conditions, place / DEFAULT).answer(BUILD_SECONDS)
+    if failure := built(start(task, None, conditions, place / DEFAULT))[1]:
+        raise failure
     rows = []
     for first in range(0, len(drawn), BATCH):
         named = {f"choice{n}": c for n, c in enumerate(drawn[first : first + BATCH])}

@@ -237,18 +237,21 @@ class _Session:
     def _batch(self, one: Progress, batch: list[Candidate]) -> None:
         """Compile `batch`, some at the same time, and measure each against the default."""
         named = {f"choice{number}": candidate for number, candidate in enumerate(batch)}
-        builds = {n: self._start(one.task, c.choice, n) for n, c in named.items()}
+        builds: dict[str, Process] = {}
         flops: dict[str, int | None] = {}
 
         def programs() -> Iterator[Built]:
-            for name, process in builds.items():
-                said, failure = built(process)
+            for place, name in enumerate(named):
+                for ahead in list(named)[place : place + BATCH]:
+                    if ahead not in builds:
+                        builds[ahead] = self._start(one.task, named[ahead].choice, ahead)
+                said, failure = built(builds[name])
                 flops[name] = said["flops"] if said else None
                 yield name, failure
 
-        # On boards, building does not disturb what is measured.
-        choices = programs() if self._farm.elsewhere else list(programs())
         try:
+            # On boards, building does not disturb what is measured.
+            choices = programs() if self._farm.elsewhere else list(programs())
             for name, found in self._farm.duels(self._place(one.task), choices):
                 if isinstance(found, Duel):
                     found = self._plausible(found, flops[name])

@@ -47,7 +47,11 @@ def restored(array: np.ndarray, name: str) -> np.ndarray:
     return array.astype(numpy_type(name)) if name in VALUES else array
 
 
+def computed_name(name: str) -> str:
+    """The type that numbers of the type `name` are computed with in."""
+    return "float32" if name in BITS else VALUES.get(name, name)
+
+
 def computed(array: np.ndarray) -> np.ndarray:
     """The numbers of an array in the type that is computed with."""
-    name = array.dtype.name
-    return array.astype("float32" if name in BITS else VALUES.get(name, name))
+    return array.astype(computed_name(array.dtype.name))

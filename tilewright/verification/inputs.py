@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tilewright.compiler.small_types import numpy_type
 from tilewright.errors import InputError, OptionError
 
 # A symbolic dimension without an upper bound is tried at its lower bound and at this much more.
@@ -26,7 +27,7 @@ def random_inputs(
     arrays = {}
     for row in rows:
         shape = [dims[size] if isinstance(size, str) else size for size in row["shape"]]
-        dtype = np.dtype(row["dtype"])
+        dtype = numpy_type(row["dtype"])
         if dtype.kind in "iu":
             array = rng.integers(0, row.get("below", 2), shape)
             array.reshape(-1)[:1] = min(1, row.get("below", 2) - 1)

@@ -16,7 +16,9 @@ from tilewright.compiler.importer.convert.sizes import (
     kernel,
     numbers,
     sizes_of,
+    stock,
 )
+from tilewright.compiler.small_types import computed_name
 
 
 def gather(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
@@ -69,7 +71,10 @@ def _computed_range(
     first, last, step = (_scalar_tensor(bb, value) for value in (start, limit, delta))
     dtype = str(step.ty.dtype)
     if dtype.startswith("float"):
-        count = relax.op.ceil(relax.op.divide(relax.op.subtract(last, first), step))
+        # As ONNX counts: in float32, 0.3 / 0.1 is 3.
+        ends = (relax.op.astype(value, "float64") for value in (first, last, step))
+        low, high, wide = map(bb.emit, ends)
+        count = relax.op.ceil(relax.op.divide(relax.op.subtract(high, low), wide))
     else:
         # Rounded up: minus the quotient of what is negative, rounded down.
         count = relax.op.negative(relax.op.floor_divide(relax.op.subtract(first, last), step))
@@ -110,7 +115,12 @@ def split(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> rela
 
 
 def top_k(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
-    """TopK of a computed k: the first of all, in order."""
+    """TopK, of a computed k: the first of all, in order.
+
+    TVM takes k for an attribute before version 11, though it is an input since 10.
+    """
+    if opset != 10 and not (opset > 10 and is_computed(inputs[1])):
+        return stock("TopK", bb, inputs, attrs, opset)
     x = inputs[0]
     axis = attrs.get("axis", -1) % x.ty.ndim
     (size,) = sizes_of(bb, as_int64(bb, inputs[1]), "k")
@@ -158,7 +168,7 @@ def eye_like(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> r
     """EyeLike: 1 on the k-th diagonal of a matrix as large as x (since version 9)."""
     x, offset = inputs[0], int(attrs.get("k", 0))
     said = attrs.get("dtype")
-    dtype = str(helper.tensor_dtype_to_np_dtype(said)) if said else str(x.ty.dtype)
+    dtype = computed_name(helper.tensor_dtype_to_np_dtype(said).name) if said else str(x.ty.dtype)
 
     def compute(x: te.Tensor) -> te.Tensor:
         return te.compute(

@@ -50,9 +50,10 @@ def dequantize(
     zero: relax.Expr | None,
     axis: int,
     block: int,
+    into: str | None = None,
 ) -> relax.Expr:
-    """The numbers that quantised ones stand for, in the type of `scale`."""
-    dtype = str(scale.ty.dtype)
+    """The numbers that quantised ones stand for, in the type `into` or that of `scale`."""
+    dtype = into or str(scale.ty.dtype)
     y = _float32(bb, x)
     if zero is not None:
         y = bb.emit(relax.op.subtract(y, _spread(bb, _float32(bb, zero), x, axis, block)))

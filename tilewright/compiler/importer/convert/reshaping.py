@@ -19,6 +19,7 @@ from tilewright.compiler.importer.convert.sizes import (
     sizes_of,
     vector_of,
 )
+from tilewright.compiler.small_types import computed
 from tilewright.errors import UnsupportedModel
 
 
@@ -105,7 +106,7 @@ def _of_length(bb: relax.BlockBuilder, vector: relax.Expr, count: int) -> relax.
 def _array(value: object) -> np.ndarray:
     from onnx import numpy_helper
 
-    return numpy_helper.to_array(value)
+    return computed(numpy_helper.to_array(value))
 
 
 def constant(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:

@@ -71,8 +71,10 @@ class _Resize:
         """The scale of each axis, and its size afterwards."""
         bb = self._bb
         if sizes is None or (is_computed(scales) and int(scales.ty.shape[0]) > 0):
+            # The size is that of ONNX's shape inference, which multiplies in float32.
+            own = relax.op.astype(self._own, "float32")
+            after = relax.op.floor(relax.op.multiply(own, scales))
             factor = bb.emit(relax.op.astype(scales, _WIDE))
-            after = relax.op.floor(relax.op.multiply(self._own, factor))
             return factor, bb.emit(relax.op.astype(after, "int64"))
         sizes = as_int64(bb, sizes)
         factor = bb.emit(relax.op.divide(relax.op.astype(sizes, _WIDE), self._own))

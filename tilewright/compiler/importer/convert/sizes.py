@@ -27,8 +27,10 @@ def is_computed(value: relax.Expr | None) -> bool:
 def stock(
     operator: str, bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int
 ) -> relax.Expr:
-    """What TVM's own converter makes of it."""
-    return getattr(onnx_frontend, operator).get_converter(opset)(bb, inputs, attrs, [{}, {}])
+    """What TVM's own converter makes of it; it takes inputs that are not given for None."""
+    given = onnx_frontend.onnx_input()
+    given.extend(inputs)
+    return getattr(onnx_frontend, operator).get_converter(opset)(bb, given, attrs, [{}, {}])
 
 
 def where_computed(operator: str, places: Sequence[int], ours: Converter) -> Converter:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 
 from onnx import helper
 from tvm import relax, te, tirx
+from tvm.ir import is_prim_expr
 
 from tilewright.compiler.importer.convert import quantization
 from tilewright.compiler.importer.convert.minifloat import decoded, encoded, rounded
 from tilewright.compiler.importer.convert.sizes import Converter, kernel
-from tilewright.compiler.small_types import BITS, STORED
+from tilewright.compiler.small_types import BITS, STORED, VALUES, computed_name
 
 # The types of inputs and outputs, None for those that are not small; the inputs, the attributes
 # -> the converter, None where the usual one will do.
@@ -26,9 +27,15 @@ def _cast(kinds: Sequence[str | None], inputs: list, attrs: dict) -> Converter |
         return None
 
     def convert(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+        x = inputs[0]
+        if is_prim_expr(x):
+            x = bb.emit(relax.op.shape_to_tensor(relax.ShapeExpr([x])))
+            x = bb.emit(relax.op.reshape(x, []))
+        elif isinstance(x.ty, relax.ShapeType):
+            x = bb.emit(relax.op.shape_to_tensor(x))
         # bfloat16 does not saturate.
         saturate = bool(attrs.get("saturate", 1)) and kind != "bfloat16"
-        return rounded(bb, inputs[0], kind, saturate, _text(attrs.get("round_mode", "up")))
+        return rounded(bb, x, kind, saturate, _text(attrs.get("round_mode", "up")))
 
     return convert
 
@@ -51,12 +58,14 @@ def _quantize(kinds: Sequence[str | None], inputs: list, attrs: dict) -> Convert
 
 def _dequantize(kinds: Sequence[str | None], inputs: list, attrs: dict) -> Converter | None:
     block = int(attrs.get("block_size", 0))
-    if not block and not any(kinds):
+    if not block and not any(kinds) and not attrs.get("output_dtype", 0):
         return None
 
     def convert(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
         x, scale, zero = [*inputs, None][:3]
-        return quantization.dequantize(bb, x, scale, zero, attrs.get("axis", 1), block)
+        said = int(attrs.get("output_dtype", 0))
+        into = computed_name(helper.tensor_dtype_to_np_dtype(said).name) if said else None
+        return quantization.dequantize(bb, x, scale, zero, attrs.get("axis", 1), block, into)
 
     return convert
 
@@ -76,6 +85,8 @@ def _bit_cast(kinds: Sequence[str | None], inputs: list, attrs: dict) -> Convert
                 return te.compute(x.shape, lambda *at: tirx.reinterpret(dtype, x(*at)))
 
             x = kernel(bb, compute, x, name="bit_cast")
+        if into in VALUES:
+            return rounded(bb, x, into)
         return decoded(bb, x, into) if into in BITS else x
 
     return convert

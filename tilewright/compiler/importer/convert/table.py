@@ -57,7 +57,7 @@ _OURS: dict[tuple[str, str], Converter] = {
     ("", "ReverseSequence"): indexing.reverse_sequence,
     ("", "Split"): where_computed("Split", (1,), indexing.split),
     ("", "Swish"): activation.swish,
-    ("", "TopK"): where_computed("TopK", (1,), indexing.top_k),
+    ("", "TopK"): indexing.top_k,
     ("", "Unsqueeze"): where_computed("Unsqueeze", (1,), reshaping.unsqueeze),
     **{("", name): reduction.reduce(name) for name in reduction.OPERATORS},
     ("com.microsoft", "Gelu"): activation.gelu,

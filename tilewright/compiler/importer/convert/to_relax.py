@@ -14,7 +14,7 @@ from tvm.tirx import IntImm
 
 from tilewright.compiler.importer.convert import small, table
 from tilewright.compiler.importer.convert.minifloat import decoded, encoded
-from tilewright.compiler.importer.graph import domain_of, label
+from tilewright.compiler.importer.graph import domain_of, label, subgraphs
 from tilewright.compiler.importer.model import OnnxModel, check_dtype
 from tilewright.compiler.importer.shapes import open_dimensions
 from tilewright.compiler.importer.small_values import small_values
@@ -69,6 +69,14 @@ class _Importer(ONNXGraphImporter):
 
     def __init__(self, model: OnnxModel, lanes: int) -> None:
         self._small = small_values(model)
+        branching = [label(node) for node in model.graph.node if subgraphs(node)]
+        if self._small and branching:
+            raise UnsupportedModel(
+                f"tensors of type {next(iter(self._small.values()))} beside branches",
+                where=f"node {branching[0]}",
+                expected="other types, or a model without If, Loop and Scan",
+                hint="export the model in float32",
+            )
         inputs = {value.name for value in model.inputs()} & set(self._small)
         # The others' types are what the file says.
         stored = {name: STORED[self._small[name]] for name in inputs}
@@ -94,8 +102,8 @@ class _Importer(ONNXGraphImporter):
         for node in graph.node:
             self._node = node
             step = onnx.GraphProto(node=[node])
-            shapes = self._shapes_made_tensors(node)
             try:
+                shapes = self._shapes_made_tensors(node)
                 super()._construct_nodes(step)
                 self._nodes |= shapes
                 self._name_results(node)
@@ -125,7 +133,7 @@ class _Importer(ONNXGraphImporter):
         shapes = {
             name: value
             for name in node.input
-            if name and isinstance((value := self._nodes[name]).ty, relax.ShapeType)
+            if name and isinstance(getattr(value := self._nodes[name], "ty", None), relax.ShapeType)
         }
         for name, value in shapes.items():
             self._nodes[name] = self.bb.emit(relax.op.shape_to_tensor(value))

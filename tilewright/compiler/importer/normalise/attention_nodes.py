@@ -184,6 +184,12 @@ def attend(
     to.add("Reshape", "merged", y, to.ints("merged_shape", 0, 0, -1), result=result)
 
 
+def goes_beyond(node: onnx.NodeProto) -> bool:
+    """Whether an Attention has a cache, lengths per row, further results, or a window."""
+    windows = (attribute(node, f"{side}_window_size", -1) for side in ("left", "right"))
+    return any(node.input[4:]) or any(node.output[1:]) or any(size >= 0 for size in windows)
+
+
 def default_scale(size: int) -> float:
     """1 / sqrt(size of a head)."""
     return 1.0 / math.sqrt(size)

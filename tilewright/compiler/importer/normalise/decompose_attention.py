@@ -24,6 +24,7 @@ from tilewright.compiler.importer.normalise.attention_nodes import (
     Mask,
     attend,
     default_scale,
+    goes_beyond,
 )
 from tilewright.compiler.importer.normalise.contrib_attention import (
     contrib_attention,
@@ -70,6 +71,13 @@ def _decompose_once(model: OnnxModel) -> None:
 
 def attention(to: Expansion) -> None:
     """ONNX's Attention, opset 23 and later."""
+    if goes_beyond(to.node):
+        # Its definition needs types that were not known.
+        raise to.refusal(
+            "attention with a cache, lengths, a window or further results, of unknown types",
+            "inputs whose types follow from ONNX's own operators",
+            "inputs",
+        )
     q, k, v = (to.input(place) for place in range(3))
     dtype = to.dtype
     flat = len(to.shape(q, "Q", 3, 4)) == 3

@@ -16,8 +16,9 @@ import onnx
 from onnx import defs, helper
 
 from tilewright.compiler.importer.convert.table import is_supported
-from tilewright.compiler.importer.graph import attribute, domain_of
+from tilewright.compiler.importer.graph import domain_of
 from tilewright.compiler.importer.model import OnnxModel
+from tilewright.compiler.importer.normalise.attention_nodes import goes_beyond
 from tilewright.compiler.importer.normalise.fold import infer_dtypes, infer_shapes
 
 # A body may name operators that have one themselves.
@@ -26,7 +27,7 @@ MAX_ROUNDS = 6
 _WRITTEN_OUT: dict[str, Callable[[onnx.NodeProto], bool]] = {
     # The converter has the first result only.
     "LayerNormalization": lambda node: any(node.output[1:]),
-    "Attention": lambda node: _goes_beyond_queries_and_keys(node),
+    "Attention": goes_beyond,
     # onnx 1.23.2's strict shape inference refuses it.
     "MeanVarianceNormalization": lambda node: True,
 }
@@ -71,12 +72,6 @@ def _wanted(node: onnx.NodeProto, model: OnnxModel) -> bool:
         return False
     schema = _schema(node, model)
     return schema is not None and (schema.has_function or schema.has_context_dependent_function)
-
-
-def _goes_beyond_queries_and_keys(node: onnx.NodeProto) -> bool:
-    """A cache, lengths per row, further results, or a window."""
-    windows = (attribute(node, f"{side}_window_size", -1) for side in ("left", "right"))
-    return any(node.input[4:]) or any(node.output[1:]) or any(size >= 0 for size in windows)
 
 
 def _schema(node: onnx.NodeProto, model: OnnxModel) -> defs.OpSchema | None:

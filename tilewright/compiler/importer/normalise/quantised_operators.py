@@ -3,7 +3,7 @@
 Before   y = QLinearConv(x, xs, xz, w, ws, wz, ys, yz, b)
 After    y = QuantizeLinear(Conv(DequantizeLinear(x, xs, xz), DequantizeLinear(w, ws, wz), b'))
 
-Sums of integers are exact in float32 as long as they stay below 2^24.
+The sums of ConvInteger are right as long as they stay far below 2^24.
 Source: https://onnx.ai/onnx/operators/onnx__QLinearConv.html
 """
 
@@ -105,6 +105,8 @@ def _conv(to: _Rewriting) -> list[onnx.NodeProto]:
 def _conv_integer(to: _Rewriting) -> list[onnx.NodeProto]:
     x, w = to.whole("x", 0, 2), to.whole("w", 1, 3)
     y = to.add("Conv", "convolution", x, w, **to.attributes())
+    # Winograd's sums are not whole.
+    y = to.add("Round", "whole", y)
     to.add("Cast", "sums", y, to=onnx.TensorProto.INT32, result=to.node.output[0])
     return to.nodes
 

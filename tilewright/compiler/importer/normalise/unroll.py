@@ -56,7 +56,9 @@ class _Unrolling:
         self.model, self.node, self.shapes = model, node, shapes
         (self.body,) = subgraphs(node)
         self.nodes: list[onnx.NodeProto] = []
-        self._base = node.name or node.output[0]
+        # Values are called after a result: names of nodes need not differ.
+        self._base = next(filter(None, node.output))
+        self._label = node.name or self._base
         for tensor in self.body.initializer:
             model.add_constant(f"{self._base}/{tensor.name}", numpy_helper.to_array(tensor))
 
@@ -69,7 +71,7 @@ class _Unrolling:
         """One node; the name of its result."""
         made = result or f"{self._base}/{what}"
         self.nodes.append(
-            helper.make_node(operator, inputs, [made], name=f"{self._base}/{what}", **attrs)
+            helper.make_node(operator, inputs, [made], name=f"{self._label}/{what}", **attrs)
         )
         return made
 
@@ -88,13 +90,13 @@ class _Unrolling:
             names |= {name: prefix + name for name in node.output if name}
         for node in self.body.node:
             made = _renamed(node, names)
-            made.name = prefix + (node.name or node.op_type)
+            made.name = f"{self._label}/{number}/{node.name or node.op_type}"
             self.nodes.append(made)
         return [names.get(value.name, value.name) for value in self.body.output]
 
     def give(self, place: int, value: str) -> None:
         """A state as it is in the end, as result `place`."""
-        if self.node.output[place]:
+        if place < len(self.node.output) and self.node.output[place]:
             self.add("Identity", f"last{place}", value, result=self.node.output[place])
 
     def stack(self, place: int, parts: Sequence[str], axis: int) -> None:
@@ -157,7 +159,7 @@ def _loop(to: _Unrolling, constants: Mapping[str, np.ndarray]) -> list[onnx.Node
     states = list(node.input)[2:]
     given = len(to.body.output) - 1 - len(states)
     each: list[list[str]] = [[] for _ in range(given)]
-    truth = f"{node.output[0] or node.name}/true"
+    truth = f"{next(filter(None, node.output))}/true"
     to.model.add_constant(truth, np.array(True))
     for number in range(steps):
         at = to.constant(f"{number}/number", number)
