@@ -122,11 +122,6 @@ BAD_GRAPHS = {
     ),
     "sparse_weight": (_broken(_sparse_weight), UnsupportedModel, ["sparse initialisers"]),
     "recursive_function": (_broken(_recursive_function), ModelError, ["Again"]),
-    "bfloat16": (
-        models.binary(kind=TensorProto.BFLOAT16),
-        UnsupportedModel,
-        ["bfloat16", "input 'a'", "float32"],
-    ),
     "strings": (
         models.unary("Identity", kind=TensorProto.STRING),
         UnsupportedModel,

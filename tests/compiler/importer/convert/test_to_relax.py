@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from tests import models
 from tests.compiling import compile_here, module_of, reference
+from tests.net import Net, keeps_numbers
 from tilewright.compiler.importer.convert.to_relax import to_relax
 from tilewright.compiler.importer.load import load
 from tilewright.errors import UnsupportedModel
@@ -65,3 +66,22 @@ def test_a_choice_at_run_time(value, tmp_path):
     np.testing.assert_allclose(
         module_of(proto, tmp_path)(given), reference(proto, given)[0], rtol=1e-5
     )
+
+
+def test_small_types_beside_branches_are_refused(tmp_path):
+    branches = {}
+    for name in ("then_branch", "else_branch"):
+        node = helper.make_node("Cast", ["x"], [name], to=TensorProto.BFLOAT16)
+        out = models.value(name, (2,), TensorProto.BFLOAT16)
+        branches[name] = helper.make_graph([node], name, [], [out])
+    net = Net(opset=23, x=(2,))
+    net.input("c", (), TensorProto.BOOL)
+    with pytest.raises(UnsupportedModel, match="bfloat16 beside branches"):
+        compile_here(net.model(net.If("c", **branches)), tmp_path, until="import")
+
+
+def test_inputs_that_are_not_given_are_none_for_tvms_converters(tmp_path):
+    net = Net(opset=18, x=(2, 6))
+    parts = net.add("Split", "x", axis=1, num_outputs=2, outputs=2)
+    padded = net.Pad("x", net.ints(0, 1, 0, 1))
+    keeps_numbers(net.model(*parts, padded), tmp_path)
