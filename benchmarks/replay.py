@@ -18,7 +18,9 @@ import random
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", default=NAME, help="name of the results file")
     arguments = parser.parse_args(words)
     tables = {name: Table.read(name) for name in TASKS if file_of(name).is_file()}
-    rows = {name: replay(name, tables, arguments.seeds) for name in tables}
+    with ProcessPoolExecutor() as pool:
+        done = pool.map(replay, tables, repeat(tables), repeat(arguments.seeds))
+        rows = dict(zip(tables, done, strict=True))
     kept = {name: row for name, row in rows.items() if row["default"] > NEAR}
     found = {"near": NEAR, "seeds": arguments.seeds, "tasks": rows, "summary": summary(kept)}
     machine.write(arguments.output, found)

@@ -5,7 +5,7 @@ from onnx import helper, numpy_helper
 
 from tests import models
 from tests.command_line import run_job_here
-from tests.net import Net
+from tests.net import CONTRIB, Net
 
 JOB = "tilewright.analysis.inspect_job:inspect_job"
 
@@ -48,7 +48,9 @@ def test_unsupported_operators_are_facts_not_errors(model_file):
 
 
 def test_an_attention_with_a_cache_is_a_fact_too(model_file):
-    net = Net(opset=23, **dict.fromkeys("qkv", (2, 4, 5, 6)), old=(2, 4, 3, 6))
-    y, *_ = net.add("Attention", "q", "k", "v", "", "old", "old", outputs=3)
+    net = Net(opset=23, **dict.fromkeys("qkv", (2, 5, 24)), old=(2, 4, 3, 6))
+    given = ("q", "k", "v", "", "", "", "old", "old")
+    y, *_ = net.add("MultiHeadAttention", *given, outputs=3, domain=CONTRIB, num_heads=4)
     facts = _facts(model_file(net.model(y)))
-    assert facts["ops"] == [{"name": "Attention", "nodes": 1, "supported": False}]
+    name = "com.microsoft.MultiHeadAttention"
+    assert facts["ops"] == [{"name": name, "nodes": 1, "supported": False}]
