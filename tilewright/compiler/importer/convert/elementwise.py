@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from tvm import relax, tirx
 from tvm.ir import GenericConst
-from tvm.relax.frontend.onnx import onnx_frontend
+
+from tilewright.compiler.importer.convert.sizes import stock
 
 
 def clip(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
@@ -64,8 +65,7 @@ def extreme(operator: str) -> Callable:
 
     def convert(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
         if any(isinstance(value, relax.ShapeExpr) for value in inputs):
-            stock = getattr(onnx_frontend, operator).get_converter(opset)
-            return stock(bb, inputs, attrs, [{}, {}])
+            return stock(operator, bb, inputs, attrs, opset)
         result = inputs[0]
         for value in inputs[1:]:
             result = bb.emit(pick(result, value))
@@ -120,7 +120,7 @@ def dropout(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> re
     x, ratio, training = [*inputs, None, None][:3]
     trains = training is not None and not _is_zero(training)
     if opset < 12 or (trains and not (ratio is not None and _is_zero(ratio))):
-        return onnx_frontend.Dropout.get_converter(opset)(bb, inputs, attrs, [{}, {}])
+        return stock("Dropout", bb, inputs, attrs, opset)
     return relax.Tuple([x, relax.op.ones_like(x, "bool")])
 
 

@@ -6,7 +6,6 @@ import numpy as np
 from onnx import helper
 from tvm import relax, te, tirx
 from tvm.ir import GenericConst, is_prim_expr
-from tvm.relax.frontend.onnx import onnx_frontend
 from tvm.tirx import IntImm
 
 from tilewright.compiler.importer.convert.sizes import (
@@ -31,7 +30,7 @@ def gather(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> rel
     size = table.ty.shape[axis] if isinstance(table.ty, relax.TensorType) else None
     plain = isinstance(size, IntImm) and not isinstance(indices, relax.ShapeExpr)
     if not plain or (isinstance(table, GenericConst) and isinstance(indices, GenericConst)):
-        return onnx_frontend.Gather.get_converter(opset)(bb, inputs, attrs, [{}, {}])
+        return stock("Gather", bb, inputs, attrs, opset)
     rows = int(size.value)
     if isinstance(indices, GenericConst):
         values = indices.value.numpy()
@@ -57,7 +56,7 @@ def range_(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> rel
     if any(is_computed(value) for value in inputs):
         return _computed_range(bb, start, limit, delta)
     if _integer(start) != 0 or not step or step < 0 or not is_prim_expr(limit):
-        return onnx_frontend.Range.get_converter(opset)(bb, inputs, attrs, [{}, {}])
+        return stock("Range", bb, inputs, attrs, opset)
     dtype = str(start.ty.dtype)
     length = limit if step == 1 else tirx.floordiv(limit + (step - 1), step)
     positions = bb.emit(relax.op.arange(0, length, 1, dtype))

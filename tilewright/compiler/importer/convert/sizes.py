@@ -86,9 +86,18 @@ def kernel(bb: relax.BlockBuilder, compute: Callable, *args: object, name: str) 
 
     TVM's fusion fails on two kernels that have the same computed size.
     """
+    given = [_sized(bb, arg, name) if isinstance(arg, relax.Expr) else arg for arg in args]
     return bb.emit_te(
-        compute, *args, primfunc_name_hint=name, primfunc_attrs={"op_pattern": OPAQUE}
+        compute, *given, primfunc_name_hint=name, primfunc_attrs={"op_pattern": OPAQUE}
     )
+
+
+def _sized(bb: relax.BlockBuilder, x: relax.Expr, name: str) -> relax.Expr:
+    """`x` with names for its sizes, where Relax has lost them."""
+    if not isinstance(x.ty, relax.TensorType) or isinstance(x.ty.shape, relax.ShapeExpr):
+        return x
+    sizes = [tirx.Var(f"{name}_{n}", "int64") for n in range(x.ty.ndim)]
+    return bb.match_cast(x, relax.TensorType(sizes, str(x.ty.dtype)))
 
 
 def as_int64(bb: relax.BlockBuilder, x: relax.Expr) -> relax.Expr:

@@ -37,11 +37,12 @@ def unroll(model: OnnxModel) -> None:
         shapes = infer_shapes(model)
         constants = model.constants()
         nodes: list[onnx.NodeProto] = []
+        changed = False
         for node in model.graph.node:
             rule = _RULES.get(node.op_type) if domain_of(node) == "" else None
             made = rule and rule(_Unrolling(model, node, shapes), constants)
             nodes += made or [node]
-        changed = len(nodes) != len(model.graph.node)
+            changed = changed or made is not None
         del model.graph.node[:]
         model.graph.node.extend(nodes)
         if not changed:
@@ -59,8 +60,6 @@ class _Unrolling:
         # Values are called after a result: names of nodes need not differ.
         self._base = next(filter(None, node.output))
         self._label = node.name or self._base
-        for tensor in self.body.initializer:
-            model.add_constant(f"{self._base}/{tensor.name}", numpy_helper.to_array(tensor))
 
     def fits(self, steps: object) -> bool:
         """Whether so many steps are known, and not too many."""
@@ -83,6 +82,11 @@ class _Unrolling:
 
     def step(self, number: int, inputs: Sequence[str]) -> list[str]:
         """The body once more; the names of its results."""
+        if number == 0:
+            for tensor in self.body.initializer:
+                self.model.add_constant(
+                    f"{self._base}/{tensor.name}", numpy_helper.to_array(tensor)
+                )
         prefix = f"{self._base}/{number}/"
         names = dict(zip((value.name for value in self.body.input), inputs, strict=True))
         names |= {t.name: f"{self._base}/{t.name}" for t in self.body.initializer}
