@@ -1,6 +1,7 @@
 """Which of ONNX's own backend tests compile, run and agree: the ledger of what is supported.
 
-    python -m benchmarks.conformance [--const-inputs] [--match TEXT ...] [--sample N] [--compare]
+    python -m benchmarks.conformance [--const-inputs] [--match TEXT ...] [--sample N] [--skip N]
+                                     [--compare]
 
 Every test that the onnx package brings, but for those of the training domain: single operators,
 their expansions into other operators, small models of PyTorch's and the light networks. Each is
@@ -9,8 +10,9 @@ and shape and be within rtol 1e-3 and atol 1e-5, or what the test names itself. 
 inputs that say shapes (axes, pads, sizes, repeats, trip counts) are constants, as exporters write
 them.
 
-Writes benchmarks/conformance.json: "pass", or why not, for each test. --compare writes nothing and
-fails where a result differs from the ledger.
+Writes benchmarks/conformance.json: "pass", or why not, for each test, every hundred tests; after a
+run that was stopped, --skip goes on behind what it had done. --compare writes nothing and fails
+where a result differs from the ledger.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from tilewright.compiler.artifact import replacing
 from tilewright.devices.process import Process, Send, TrialFailed
 from tilewright.errors import TilewrightError
 
@@ -38,6 +41,7 @@ LEDGER = Path(__file__).with_name("conformance.json")
 PASS = "pass"
 AS_IS, CONST = "runtime inputs", "constant shape inputs"
 SECONDS = 60.0
+SAVED_EVERY = 100
 RTOL, ATOL = 1e-3, 1e-5
 BFLOAT16_RTOL = 2.0**-6  # As onnx's own runner.
 TRAINING = "ai.onnx.preview.training"
@@ -98,27 +102,41 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--const-inputs", action="store_true", help="shape-like inputs known")
     parser.add_argument("--match", nargs="+", default=[], help="tests with one of these texts")
     parser.add_argument("--sample", type=int, default=1, metavar="N", help="one test of N")
+    parser.add_argument("--skip", type=int, default=0, metavar="N", help="leave out the first N")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--compare", action="store_true", help="with the ledger; write nothing")
     arguments = parser.parse_args(words)
     mode = CONST if arguments.const_inputs else AS_IS
     cases = [
         case
-        for case in itertools.islice(all_cases(), 0, None, arguments.sample)
+        for case in itertools.islice(all_cases(), arguments.skip, None, arguments.sample)
         if not arguments.match or any(text in case.name for text in arguments.match)
     ]
-    results = dict(sorted(run_all(cases, arguments.const_inputs, arguments.jobs)))
-    passed = sum(result == PASS for result in results.values())
-    print(f"{mode}: {passed} of {len(results)} pass")
     ledger = json.loads(LEDGER.read_text()) if LEDGER.is_file() else {}
     known = ledger.get(mode, {})
+    results: dict[str, str] = {}
+    for name, result in run_all(cases, arguments.const_inputs, arguments.jobs):
+        results[name] = result
+        if len(results) % SAVED_EVERY == 0:
+            passed = sum(result == PASS for result in results.values())
+            print(f"{passed} of {len(results)} pass, of {len(cases)}", file=sys.stderr)
+            if not arguments.compare:
+                _save(ledger, mode, results)
+    passed = sum(result == PASS for result in results.values())
+    print(f"{mode}: {passed} of {len(results)} pass")
     if arguments.compare:
         return report_changes(known, results)
     for reason, count in Counter(_kind(r) for r in results.values() if r != PASS).most_common(25):
         print(f"{count:5d}  {reason}")
-    ledger[mode] = dict(sorted({**known, **results}.items()))
-    LEDGER.write_text(json.dumps(ledger, indent=0) + "\n")
+    _save(ledger, mode, results)
     return 0
+
+
+def _save(ledger: dict[str, dict[str, str]], mode: str, results: dict[str, str]) -> None:
+    """Write `results` over what `ledger` has of the same tests, whole or not at all."""
+    ledger[mode] = dict(sorted({**ledger.get(mode, {}), **results}.items()))
+    with replacing(LEDGER) as temporary:
+        temporary.write_text(json.dumps(ledger, indent=0) + "\n")
 
 
 def report_changes(known: dict[str, str], found: dict[str, str]) -> int:

@@ -102,7 +102,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         return {
             **row,
             "right": report.passed,
-            "error_share": report.worst["used"],
+            "error_share": report.used,
             "check": report.to_dict(),
             "weight_bytes": manifest["weights"]["bytes"],
             "library_bytes": library.stat().st_size,

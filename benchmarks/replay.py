@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", default=NAME, help="name of the results file")
     arguments = parser.parse_args(words)
     tables = {name: Table.read(name) for name in TASKS if file_of(name).is_file()}
-    with ProcessPoolExecutor() as pool:
+    # Fresh processes: a fork of one that has trained a model would wait for its threads for ever.
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         done = pool.map(replay, tables, repeat(tables), repeat(arguments.seeds))
         rows = dict(zip(tables, done, strict=True))
     kept = {name: row for name, row in rows.items() if row["default"] > NEAR}

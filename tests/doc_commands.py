@@ -50,7 +50,7 @@ def _import_all() -> None:
     import onnxruntime  # noqa: F401
 
     import tilewright.compiler.compile_job
-    import tilewright.verification.verify_job  # noqa: F401
+    import tilewright.verification.proof_job  # noqa: F401
 
 
 def _without_children() -> None:

@@ -153,7 +153,7 @@ def unsupported() -> onnx.ModelProto:
         helper.make_node("Add", ["x", "x"], ["a"], name="foreign_add", domain="my.domain"),
         helper.make_node("Fancy", ["a"], ["b"], name="fancy_1", domain="my.domain"),
         helper.make_node("Fancy", ["b"], ["c"], name="fancy_2", domain="my.domain"),
-        helper.make_node("Det", ["c"], ["y"], name="determinant"),
+        helper.make_node("RandomNormalLike", ["c"], ["y"], name="noise"),
     ]
     opsets = [helper.make_opsetid("my.domain", 1)]
-    return model(nodes, [value("x", (3, 3))], [value("y", ())], opsets=opsets)
+    return model(nodes, [value("x", (3, 3))], [value("y", (3, 3))], opsets=opsets)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import onnx
 import pytest
 from onnx import helper
@@ -311,7 +312,7 @@ def test_cli_page_lists_the_exit_codes() -> None:
 
 def test_python_page_shows_the_signatures() -> None:
     text = " ".join((DOCS / "python.md").read_text().split())
-    for name in ("compile", "load", "verify", "analyze", "bench"):
+    for name in ("compile", "load", "verify", "preflight", "analyze", "bench"):
         shown = re.search(rf"`tilewright\.{name}(\([^`]*\)) -> (\w+)`", text)
         signature = inspect.signature(getattr(tilewright, name))
         bare = [
@@ -344,8 +345,9 @@ _USERS_KEYS = (
     "files",
     "versions",
     "check",
-    "runs[].dims",
+    "examples[].dims",
     "groups[].spec",
+    "estimates[].sizes",
     "kernels[].spec",
     "fusion",
 )
@@ -445,6 +447,26 @@ def test_fusion_report_page_lists_the_keys(model_file, tmp_path: Path, capsys) -
     facts = json.loads((tmp_path / "report.json").read_text())
     assert _documented_keys(page, "path") == _keys(facts)
     assert _documented_keys(page, "model") == _keys(facts["fusion"])
+
+
+def test_preflight_page_lists_the_keys(model_file) -> None:
+    """A file that compiles and one that does not fill every key between them."""
+    path = model_file(report_net())
+    onnx.save_model(
+        report_net(), path, save_as_external_data=True, location="w.bin", size_threshold=0
+    )
+    found = _keys(tilewright.preflight(path))
+    nodes = [
+        helper.make_node("RandomNormalLike", ["x"], ["d"], name="drawn"),
+        helper.make_node("Range", ["zero", "count", "one"], ["r"], name="range"),
+    ]
+    inputs = [models.value("x", ("n", 3, 3)), models.value("count", (), models.INT64)]
+    outputs = [models.value("d", ("n", 3, 3)), models.value("r", (None,), models.INT64)]
+    weights = {"zero": np.int64(0), "one": np.int64(1)}
+    found |= _keys(tilewright.preflight(models.model(nodes, inputs, outputs, weights)))
+    found |= _keys(tilewright.preflight(models.model(nodes[1:], inputs[1:], outputs[1:], weights)))
+    nulls = {"external", "findings", "dimensions", "computed_shapes"}
+    assert _documented_keys(DOCS / "preflight.md", "path") == found - nulls
 
 
 def test_fusion_report_page_lists_what_is_plumbing() -> None:

@@ -15,6 +15,7 @@ from tests.command_line import ROOT
 from tilewright.compiler import pipeline, steps
 from tilewright.passes.fusions import DEFAULT_FUSIONS
 from tilewright.targets import CATALOG
+from tilewright.targets.rules.catalogue import RULES
 
 PACKAGE = ROOT / "tilewright"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -47,6 +48,10 @@ NO_TEST_MODULE = {
     "targets/rules/attention_nest.py": "tests/targets/rules/test_attention.py runs it",
     "targets/rules/attention_scores.py": "tests/targets/rules/test_attention.py has each mask",
     "targets/rules/row.py": "tests/targets/rules/test_norm.py and test_softmax.py run it",
+    "verification/graph_builder.py": "tests/verification/test_graphs.py draws with it",
+    "verification/graph_operators.py": "rows; tests/verification/test_graphs.py draws each",
+    "verification/graph_rearranging.py": "rows; tests/verification/test_graphs.py draws each",
+    "verification/graph_layers.py": "rows; tests/verification/test_graphs.py draws each",
     "devices/device.py": "a protocol; test_local.py and test_remote.py beside it fulfil it",
     "demo/__main__.py": "`make demo` runs it in CI: it needs Pillow and half a minute",
 }
@@ -206,7 +211,11 @@ def test_the_names_of_optional_steps_are_those_of_the_pipeline():
             named += [fusion.name for fusion in DEFAULT_FUSIONS]
         elif stage.optional:
             named.append(stage.name)
+        if stage.name == "lower":
+            named += steps.RULE_STEPS
     assert tuple(named) == steps.OPTIONAL_STEPS
+    assert len(set(named)) == len(named)
+    assert tuple(rule.name for rule in RULES) == steps.RULES
 
 
 def test_stages_have_names_of_their_own_and_reasons():

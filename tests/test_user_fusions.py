@@ -75,7 +75,7 @@ def test_is_switched_off_by_its_name(fields, here):
 
 def test_its_name_is_not_known_without_it(here):
     options = CompileOptions(disable=("soft_cap",))
-    with pytest.raises(OptionError, match="no fusion or optional step called 'soft_cap'"):
+    with pytest.raises(OptionError, match="no fusion, rule or optional step called 'soft_cap'"):
         tilewright.analyze(_model(), options=options)
 
 
@@ -117,7 +117,7 @@ def test_a_bad_list_is_refused_before_anything_runs(here, monkeypatch):
     for fusions, says in (
         (MINE, "a list or a tuple"),
         ((MINE, MINE), "two fusions are called 'soft_cap'"),
-        ((Fusion("clean_up", MINE.pattern, _accept),), "as is an optional stage"),
+        ((Fusion("clean_up", MINE.pattern, _accept),), "as is an optional step"),
     ):
         with pytest.raises(OptionError, match=says):
             tilewright.compile(_model(), fusions=fusions)

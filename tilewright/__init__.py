@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tilewright.api import analyze, bench, compile, load, profile, verify
+    from tilewright.api import analyze, bench, compile, load, preflight, profile, verify
     from tilewright.compiler.artifact import Artifact
     from tilewright.compiler.runtime import Module
     from tilewright.errors import TilewrightError
@@ -38,6 +38,7 @@ __all__ = [
     "bench",
     "compile",
     "load",
+    "preflight",
     "profile",
     "tune",
     "verify",
@@ -54,6 +55,7 @@ _HOME = {
     "bench": "tilewright.api",
     "compile": "tilewright.api",
     "load": "tilewright.api",
+    "preflight": "tilewright.api",
     "profile": "tilewright.api",
     "tune": "tilewright.tuning",
     "verify": "tilewright.api",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,18 @@ from tilewright.autotune.records import confirmed_choices
 from tilewright.compiler import child
 from tilewright.compiler.artifact import Artifact, check_writable, library_of, read_bundle
 from tilewright.compiler.sections import read_manifest
-from tilewright.compiler.steps import OPTIONAL_STAGES, OPTIONAL_STEPS
+from tilewright.compiler.steps import OPTIONAL_STAGES, OPTIONAL_STEPS, RULE_STEPS
 from tilewright.errors import ArtifactError, CheckFailed, ModelError, OptionError, TargetError
 from tilewright.options import CompileOptions
 from tilewright.targets import Target, host, resolve
-from tilewright.verification.report import VerifyReport
+from tilewright.verification.bisect import Switch
+from tilewright.verification.localize import localize as trace_failure
+from tilewright.verification.proof import Proof, failure_text
 
 if TYPE_CHECKING:
     import onnx
 
+    from tilewright.compiler.faults import Fault
     from tilewright.compiler.runtime import Module
     from tilewright.passes.fusion import Fusion
 
@@ -39,6 +43,7 @@ def compile(
     cache: bool = True,
     db: str | Path | bool = True,
     dump: str | Path | None = None,
+    faults: Sequence[Fault] = (),
     progress: Progress | None = None,
 ) -> Artifact:
     """Compile an ONNX model and check the result against ONNX Runtime.
@@ -48,7 +53,8 @@ def compile(
     list: `(*DEFAULT_FUSIONS, MINE)` (docs/adding-a-fusion.md). With `cache`, kernels compiled
     before are taken from the user's cache folder (docs/cache.md). `db` is a file with tuning
     records (docs/tuning.md): True the user's own, False none. `dump` is a folder for the IR after
-    each stage. `progress` is called with {"event": "start" | "done", "step": ...}.
+    each stage. `faults` make the result wrong on purpose (`tilewright.compiler.faults`).
+    `progress` is called with {"event": "start" | "done", "step": ...}.
 
     Raises ModelError or UnsupportedModel for the file, OptionError and TargetError for the
     arguments, FusionError when a fusion of yours fails, CompileError when the compiler does, and
@@ -61,6 +67,7 @@ def compile(
     job = job_of(model, Path(folder.name), row, shapes, options, fusions)
     choices = confirmed_choices(db, row, options.threads or host.default_threads())
     job |= {"dump": _dump_folder(dump), "cache": cache, "choices": choices}
+    job["faults"] = _pickled(faults, Path(folder.name) / "faults.pickle") if faults else None
     built = child.call("tilewright.compiler.compile_job:compile_job", job, progress)
     artifact = Artifact(Path(built["library"]), built["manifest"], _folder=folder)
     missing = row.missing_on(host.detect().features)
@@ -71,17 +78,17 @@ def compile(
     else:
         golden = Path(folder.name) / "golden"
         golden.mkdir()
-        report = verify_library(
-            artifact.library, job["path"], seed=options.seed, golden=golden, progress=progress
+        proof = check_library(
+            artifact.library, job["path"], options.seed, golden=golden, progress=progress
         )
-        if not report.passed:
+        if proof.failure is not None:
             raise CheckFailed(
                 "the compiled model disagrees with ONNX Runtime",
-                where=report.worst_line(),
+                where=failure_text(proof.failure),
                 hint="`-O1` or `--disable NAME` narrows down which step does it; please report "
                 "the model",
             )
-        artifact.check, artifact.golden = report.to_dict(), golden
+        artifact.check, artifact.golden = proof.to_dict(), golden
     return artifact
 
 
@@ -100,33 +107,55 @@ def verify(
     shapes: Shapes | None = None,
     options: CompileOptions | None = None,
     inputs: Sequence[str] = (),
+    data: str | Path | None = None,
+    examples: int = 50,
+    budget: float = 300.0,
+    failures: str | Path | None = None,
     threads: int | None = None,
     db: str | Path | bool = True,
+    localize: bool = False,
+    faults: Sequence[Fault] = (),
     progress: Progress | None = None,
-) -> VerifyReport:
-    """Compare a model, an artifact or a bundle with its reference.
+) -> Proof:
+    """Compare a model, an artifact or a bundle with its reference (docs/verification.md).
 
     `subject` is an .onnx file (compiled first), an artifact (.so, with `model` as reference)
     or a bundle's folder (compared with its own golden outputs, which needs no onnxruntime).
-    `inputs` are values of `--input`; without any, inputs are drawn at random.
+    Shapes and values of up to `examples` inputs are drawn by hypothesis, for up to `budget`
+    seconds; files in the folder `data` come first. `inputs` are values of `--input`, and then
+    nothing is drawn. A failure shrinks to a small one, whose reproduction goes into `failures`.
+    With `localize`, a failure of a model is traced to the first wrong tensor and to who did it.
+    `faults` make it fail on purpose (`tilewright.compiler.faults`).
     """
     subject = Path(subject)
     options = options or CompileOptions()
+    if (localize or faults) and (subject.is_dir() or is_artifact(subject)):
+        raise OptionError(
+            "what is compiled already cannot be compiled with one step less",
+            where=str(subject),
+            expected="an .onnx file, for --localize",
+        )
     if subject.is_dir():
-        if model is not None or inputs:
+        if model is not None or inputs or data is not None:
             raise OptionError(
                 "a bundle is compared with its own golden outputs, on its own inputs",
                 where=str(subject),
-                expected="no --model and no --input",
-                hint=f"verify {subject / 'model.so'} takes both",
+                expected="no --model, no --input and no --data",
+                hint=f"verify {subject / 'model.so'} takes them",
             )
         refuse_compile_flags(subject, target, shapes, options, db)
         manifest = read_bundle(subject)
         job = {"folder": str(subject), "threads": threads, "check": manifest["check"]}
-        found = child.call(
-            "tilewright.verification.verify_job:verify_bundle_job", job, progress, doing="verifying"
-        )
-        return VerifyReport.from_dict(found)
+        name = "tilewright.verification.bundle_job:bundle_job"
+        return Proof.from_dict(child.call(name, job, progress, doing="verifying"))
+    if examples < 1:
+        raise OptionError(f"{examples} examples", expected="1 or more")
+    if budget <= 0:
+        raise OptionError(f"a budget of {budget:g} s", expected="more than 0, such as 5m")
+    if data is not None and inputs:
+        raise OptionError("--data and --input both say what to run", expected="one of them")
+    if data is not None and not Path(data).is_dir():
+        raise OptionError("--data names no folder", where=str(data))
     if is_artifact(subject):
         if model is None:
             raise OptionError(
@@ -138,11 +167,63 @@ def verify(
         library = subject
     else:
         check_runs_here(target, "a check runs the code")
-        built = compile(subject, target, shapes, options, check=False, db=db, progress=progress)
+        built = compile(
+            *(subject, target, shapes, options),
+            check=False,
+            db=db,
+            faults=faults,
+            progress=progress,
+        )
         library, model = built.library, subject
-    return verify_library(
-        library, model, options.seed, inputs=inputs, threads=threads, progress=progress
-    )
+    job = _comparison(library, model, options.seed, threads)
+    job |= {"inputs": list(inputs), "data": str(data) if data else None}
+    job |= {"examples": examples, "budget": budget}
+    job |= {"failures": str(Path(failures).resolve()) if failures else None}
+    with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
+        failing = Path(folder) / "failing.npz"
+        job["failing_inputs"] = str(failing) if localize else None
+        name = "tilewright.verification.proof_job:proof_job"
+        proof = Proof.from_dict(child.call(name, job, progress, doing="verifying"))
+        if not localize or proof.failure is None:
+            return proof
+        again = _Again(target, shapes, options, db, faults)
+        cause = trace_failure(
+            job, proof.failure, failing, lambda *change: again(subject, *change), progress
+        )
+        return replace(proof, cause=cause)
+
+
+class _Again:
+    """Compiles as before but for a switch; keeps the last library alone."""
+
+    def __init__(
+        self,
+        target: str | Target,
+        shapes: Shapes | None,
+        options: CompileOptions,
+        db: str | Path | bool,
+        faults: Sequence[Fault],
+    ) -> None:
+        self._target, self._shapes, self._options = target, shapes, options
+        self._db, self._faults = db, faults
+        self._built: Artifact | None = None
+
+    def __call__(self, subject: Path, switch: Switch, part: Path | None) -> Path:
+        level = self._options.opt_level if switch.level is None else switch.level
+        disable = (*self._options.disable, *switch.disable)
+        options = replace(self._options, opt_level=level, disable=disable)
+        # A part of the model has the sizes of the example.
+        options = options if part is None else replace(options, dims={})
+        self._built = compile(
+            part or subject,
+            self._target,
+            self._shapes if part is None else None,
+            options,
+            check=False,
+            db=self._db if switch.records else False,
+            faults=self._faults,
+        )
+        return self._built.library
 
 
 def analyze(
@@ -165,6 +246,29 @@ def analyze(
         job = job_of(model, Path(folder), resolve(target), shapes, options, fusions)
         name = "tilewright.analysis.analyze_job:analyze_job"
         return child.call(name, job, progress, doing="analyzing")
+
+
+def preflight(
+    model: str | Path | onnx.ModelProto,
+    target: str | Target = "native",
+    shapes: Shapes | None = None,
+    options: CompileOptions | None = None,
+    *,
+    fusions: Sequence[Fusion] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Whether a model will compile, without generating code (docs/preflight.md).
+
+    Returns JSON values: `compiles`, `findings` with all that stands in the way, operators with who
+    converts them, open dimensions and what they need, and estimates of operations and memory.
+    Raises ModelError for a file that is not a valid model.
+    """
+    options = options or CompileOptions()
+    _check_names(options, fusions)
+    with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
+        job = job_of(model, Path(folder), resolve(target), shapes, options, fusions)
+        name = "tilewright.analysis.preflight_job:preflight_job"
+        return child.call(name, job, progress, doing="preflight")
 
 
 def bench(
@@ -294,33 +398,33 @@ def is_artifact(path: Path) -> bool:
         return file.read(4) == b"\x7fELF"
 
 
-def verify_library(
+def check_library(
     library: Path,
     model: str | Path,
     seed: int,
     *,
     golden: Path | None = None,
-    inputs: Sequence[str] = (),
-    threads: int | None = None,
     progress: Progress | None = None,
-) -> VerifyReport:
-    manifest = read_manifest(library)
+) -> Proof:
+    """The check at the end of a compilation; arrays of the first example go to `golden`."""
+    job = {**_comparison(library, model, seed, None), "golden": str(golden) if golden else None}
+    name = "tilewright.verification.check_job:check_job"
+    return Proof.from_dict(child.call(name, job, progress, doing="verifying"))
+
+
+def _comparison(library: Path, model: str | Path, seed: int, threads: int | None) -> dict[str, Any]:
+    """What a process that compares `library` with `model` is told, as JSON values."""
     if not Path(model).is_file():
         raise ArtifactError("the reference model is missing", where=str(model))
-    job = {
+    manifest = read_manifest(library)
+    return {
         "library": str(library),
         "model": str(model),
         "shapes": manifest["shapes"],
         "dims": manifest["options"]["dims"],
         "seed": seed,
-        "inputs": list(inputs),
         "threads": threads,
-        "golden": str(golden) if golden else None,
     }
-    found = child.call(
-        "tilewright.verification.verify_job:verify_job", job, progress, doing="verifying"
-    )
-    return VerifyReport.from_dict(found)
 
 
 def job_of(
@@ -332,26 +436,29 @@ def job_of(
     fusions: Sequence[Fusion] | None,
 ) -> dict[str, Any]:
     """What the child process is told, as JSON values; fusions travel as a pickle in `folder`."""
-    pickled = None
-    if fusions is not None:
-        import cloudpickle
-
-        pickled = folder / "fusions.pickle"
-        try:
-            pickled.write_bytes(cloudpickle.dumps(tuple(fusions)))
-        except (TypeError, AttributeError, pickle.PicklingError) as error:
-            raise OptionError(
-                f"the fusions cannot be handed to the compiler's process: {error}",
-                expected="functions that cloudpickle can copy: no locks, no sockets",
-            ) from error
+    pickled = None if fusions is None else _pickled(fusions, folder / "fusions.pickle")
     return {
         "path": str(_as_file(model, folder)),
         "target": target.to_dict(),
         "options": options.to_dict(),
         "shapes": {name: list(shape) for name, shape in (shapes or {}).items()},
         "folder": str(folder),
-        "fusions": str(pickled) if pickled else None,
+        "fusions": pickled,
     }
+
+
+def _pickled(values: Sequence[Any], path: Path) -> str:
+    """`path`, where `values` lie pickled by value for the compiler's process."""
+    import cloudpickle
+
+    try:
+        path.write_bytes(cloudpickle.dumps(tuple(values)))
+    except (TypeError, AttributeError, pickle.PicklingError) as error:
+        raise OptionError(
+            f"the {path.stem} cannot be handed to the compiler's process: {error}",
+            expected="functions that cloudpickle can copy: no locks, no sockets",
+        ) from error
+    return str(path)
 
 
 def _check_names(options: CompileOptions, fusions: Sequence[Fusion] | None) -> None:
@@ -359,12 +466,12 @@ def _check_names(options: CompileOptions, fusions: Sequence[Fusion] | None) -> N
     if fusions:
         from tilewright.passes.fusion import check_list
 
-        check_list(fusions, reserved=OPTIONAL_STAGES)
+        check_list(fusions, reserved=(*OPTIONAL_STAGES, *RULE_STEPS))
     known = list(dict.fromkeys([*OPTIONAL_STEPS, *(fusion.name for fusion in fusions or ())]))
     for name in (*options.disable, *options.only):
         if name not in known:
             raise OptionError(
-                f"there is no fusion or optional step called {name!r}",
+                f"there is no fusion, rule or optional step called {name!r}",
                 expected=f"one of: {', '.join(known)}",
             )
 

@@ -76,12 +76,12 @@ def _compiled(
 ) -> Artifact:
     """The model of `job` with `choices`, compared with ONNX Runtime where there are any."""
     folder = tempfile.TemporaryDirectory(prefix="tilewright-")
-    job = {**job, "folder": folder.name, "choices": choices, "dump": None}
+    job = {**job, "folder": folder.name, "choices": choices, "dump": None, "faults": None}
     built = child.call("tilewright.compiler.compile_job:compile_job", job, progress)
     artifact = Artifact(Path(built["library"]), built["manifest"], _folder=folder)
     if choices:
-        report = api.verify_library(artifact.library, job["path"], job["seed"], progress=progress)
-        artifact.check = report.to_dict()
+        proof = api.check_library(artifact.library, job["path"], job["seed"], progress=progress)
+        artifact.check = proof.to_dict()
     return artifact
 
 

@@ -12,11 +12,11 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from tilewright.compiler.importer.convert import table
 from tilewright.compiler.importer.normalise.decompose_attention import DECOMPOSED
-from tilewright.compiler.importer.normalise.quantised_operators import FLOATED
+from tilewright.compiler.importer.support import DEFINITION, NOBODY, OURS, TVM, owner
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "operators.md"
 
-_OWNERS = ("Tilewright", "TVM", "definition", "not yet")
+_OWNERS = (OURS, TVM, DEFINITION, NOBODY)
 _HEAD = """\
 # Operators
 
@@ -44,28 +44,9 @@ Three things this table cannot tell:
 - A conversion is not a proof. The comparison with ONNX Runtime after each compilation is
   ([verification.md](verification.md)).
 
-`tilewright inspect model.onnx` lists the operators of one model, after that clean-up, and which of
-them are supported.
+`tilewright preflight model.onnx` lists the operators of one model with who converts each, runs the
+conversion, and says whether the model will compile.
 """
-
-
-def owner(domain: str, name: str) -> str:
-    """Who converts an operator: `Tilewright`, `TVM`, ONNX's `definition` of it, or `not yet`."""
-    written_out = (domain, name) in DECOMPOSED or (domain == "" and name in FLOATED)
-    if (domain, name) in table.OURS or written_out:
-        return "Tilewright"
-    node = onnx.helper.make_node(name, [], [], domain=domain)
-    if table.is_supported(node):
-        return "TVM"
-    return "definition" if has_definition(domain, name) else "not yet"
-
-
-def has_definition(domain: str, name: str) -> bool:
-    """Whether ONNX defines the operator by others (`normalise.expand_functions`)."""
-    if domain != "":
-        return False
-    schema = onnx.defs.get_schema(name)
-    return schema.has_function or schema.has_context_dependent_function
 
 
 def standard_operators() -> list[onnx.defs.OpSchema]:
@@ -79,7 +60,7 @@ def contrib_operators() -> list[str]:
     ours = (*table.OURS, *DECOMPOSED)
     known = {name for domain, name in ours if domain == "com.microsoft"}
     known |= set(onnx_frontend._get_convert_map())
-    return sorted(name for name in known if owner("com.microsoft", name) != "not yet")
+    return sorted(name for name in known if owner("com.microsoft", name) != NOBODY)
 
 
 def page() -> str:
@@ -115,7 +96,7 @@ def _shown(schema: onnx.defs.OpSchema) -> str:
 
 
 def _marked(who: str) -> str:
-    return "TVM" if who == "TVM" else f"**{who}**"
+    return TVM if who == TVM else f"**{who}**"
 
 
 if __name__ == "__main__":

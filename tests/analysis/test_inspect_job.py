@@ -18,9 +18,6 @@ def test_counts_nodes_weights_and_operators(model_file):
     facts = _facts(model_file(models.linear()))
     assert (facts["nodes"], facts["normalised_nodes"], facts["opset"]) == (3, 3, 17)
     assert facts["parameters"] == 64 * 32 + 32 and facts["weight_bytes"] == 4 * facts["parameters"]
-    assert facts["ops"] == [
-        {"name": name, "nodes": 1, "supported": True} for name in ("MatMul", "Add", "Relu")
-    ]
     assert facts["outputs"] == [{"name": "y", "dtype": "float32", "shape": [2, 32]}]
 
 
@@ -42,15 +39,9 @@ def test_open_dimensions_and_sizes(model_file):
     assert _facts(path, shapes={"x": [3, 64]})["inputs"][0]["shape"] == [3, 64]
 
 
-def test_unsupported_operators_are_facts_not_errors(model_file):
-    ops = {op["name"]: op["supported"] for op in _facts(model_file(models.unsupported()))["ops"]}
-    assert ops == {"my.domain.Add": False, "my.domain.Fancy": False, "Det": False}
-
-
-def test_an_attention_with_a_cache_is_a_fact_too(model_file):
+def test_what_is_refused_is_no_error(model_file):
+    assert _facts(model_file(models.unsupported()))["normalised_nodes"] == 4
     net = Net(opset=23, **dict.fromkeys("qkv", (2, 5, 24)), old=(2, 4, 3, 6))
     given = ("q", "k", "v", "", "", "", "old", "old")
     y, *_ = net.add("MultiHeadAttention", *given, outputs=3, domain=CONTRIB, num_heads=4)
-    facts = _facts(model_file(net.model(y)))
-    name = "com.microsoft.MultiHeadAttention"
-    assert facts["ops"] == [{"name": name, "nodes": 1, "supported": False}]
+    assert _facts(model_file(net.model(y), "attention.onnx"))["normalised_nodes"] == 1

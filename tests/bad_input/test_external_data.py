@@ -38,6 +38,8 @@ EXTERNAL = {
     "missing": ({"location": "gone.bin"}, ["external data is missing", "'gone.bin'", "copy"]),
     "past_the_end": ({"offset": "4096"}, ["ends before the tensor does", "12288", "8192"]),
     "bad_offset": ({"offset": "-4"}, ["offset is '-4'", "a number of bytes"]),
+    "offset_of_digits": ({"offset": "9" * 6000}, ["offset is '9999"]),
+    "offset_of_other_digits": ({"offset": "²"}, ["offset is '²'"]),
     "offset_text": ({"offset": "0x10"}, ["offset is '0x10'"]),
     "wrong_length": ({"length": "100"}, ["100 bytes", "8192 bytes for [64, 32] of float32"]),
 }

@@ -26,6 +26,21 @@ def _opset(number: int) -> bytes:
     return proto.SerializeToString()
 
 
+def _nested() -> bytes:
+    """Two hundred messages inside each other where a graph's node is."""
+
+    def field(number: int, data: bytes) -> bytes:
+        size, count = b"", len(data)
+        while count > 127:
+            size, count = size + bytes([count & 127 | 128]), count >> 7
+        return bytes([number << 3 | 2]) + size + bytes([count]) + data
+
+    node = b""
+    for _ in range(70):
+        node = field(5, field(6, field(1, node)))
+    return GOOD + field(7, field(1, node))
+
+
 BAD_FILES = {
     "empty": (b"", ModelError, ["the file is empty"]),
     "truncated": (GOOD[: len(GOOD) // 2], ModelError, ["truncated", "hint: if it was downloaded"]),
@@ -38,6 +53,7 @@ BAD_FILES = {
         ModelError,
         ["ONNX"],
     ),
+    "nested": (_nested(), UnsupportedModel, ["nested too deeply", "inside each other"]),
     "future_ir": (_ir(99), UnsupportedModel, ["IR version 99", f"3 to {onnx.IR_VERSION}"]),
     "ancient_ir": (_ir(1), UnsupportedModel, ["IR version 1", "export the model again"]),
     "future_opset": (_opset(99), UnsupportedModel, ["operator set version 99", "older opset"]),

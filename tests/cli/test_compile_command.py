@@ -73,7 +73,7 @@ def test_wrong_numbers_are_exit_code_1_and_no_file(here, model_file, monkeypatch
     stock = child.call
 
     def swap(function, job, *args, **fields):
-        job = {**job, "library": str(wrong)} if function.endswith(":verify_job") else job
+        job = {**job, "library": str(wrong)} if function.endswith(":check_job") else job
         return stock(function, job, *args, **fields)
 
     monkeypatch.setattr(child, "call", swap)

@@ -62,3 +62,16 @@ def test_refuses_what_is_no_dimension(text):
 )
 def test_json_does_not_swallow_the_model(given, settled):
     assert flags.settle_json(given) == settled
+
+
+@pytest.mark.parametrize(
+    "text, seconds", [("20m", 1200), ("90", 90), ("90s", 90), ("1.5h", 5400), (" 2 ", 2)]
+)
+def test_durations(text, seconds):
+    assert flags.duration_value(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "20 minutes", "-5", "1d"])
+def test_what_is_no_duration(text):
+    with pytest.raises(OptionError, match="cannot read --budget"):
+        flags.duration_value(text)

@@ -7,21 +7,8 @@ import pytest
 from tests import models
 from tests.command_line import command, refused
 from tests.net import Net
-from tilewright.cli.tune_command import duration_value, share_value, task_rows
+from tilewright.cli.tune_command import share_value, task_rows
 from tilewright.errors import OptionError
-
-
-@pytest.mark.parametrize(
-    "text, seconds", [("20m", 1200), ("90", 90), ("90s", 90), ("1.5h", 5400), (" 2 ", 2)]
-)
-def test_durations(text, seconds):
-    assert duration_value(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "m", "20 minutes", "-5", "1d"])
-def test_what_is_no_duration(text):
-    with pytest.raises(OptionError, match="cannot read --budget"):
-        duration_value(text)
 
 
 def test_shares():

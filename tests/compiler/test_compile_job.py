@@ -33,6 +33,7 @@ def _job(path, folder, target, options=None, dump=None):
                 "cache": True,
                 "choices": {},
                 "fusions": None,
+                "faults": None,
             }
         )
     )

@@ -6,7 +6,7 @@ import pytest
 from tests import models
 from tests.compiling import compile_here, module_of, reference
 from tilewright.compiler import pipeline
-from tilewright.compiler.steps import OPTIONAL_STEPS
+from tilewright.compiler.steps import OPTIONAL_STEPS, RULE_STEPS
 from tilewright.options import CompileOptions
 
 
@@ -19,7 +19,10 @@ def test_the_highest_level_runs_all():
 
 
 def test_a_level_leaves_out_what_belongs_to_a_higher_one():
-    assert set(_names()) - set(_names(opt_level=0)) == {*pipeline.OPTIONAL_STAGES, "fuse"}
+    assert set(_names()) - set(_names(opt_level=0)) == {
+        *pipeline.OPTIONAL_STAGES,
+        "fuse",
+    } - {"schedule"}
     assert "fuse_ops" not in _names(opt_level=1) and "clean_up" in _names(opt_level=1)
 
 
@@ -34,7 +37,7 @@ def test_names_switch_steps_off_or_alone_on():
     "fields",
     [{"opt_level": level} for level in range(4)]
     + [{"disable": (name,)} for name in OPTIONAL_STEPS]
-    + [{"only": (name,)} for name in OPTIONAL_STEPS],
+    + [{"only": (name,)} for name in OPTIONAL_STEPS if name not in RULE_STEPS],
     ids=str,
 )
 def test_every_choice_of_steps_gives_the_same_numbers(net, fields, tmp_path):

@@ -192,6 +192,12 @@ def test_a_wide_constant_is_a_residual_and_no_bias(tmp_path):
     assert groups(keeps_numbers(net.model(y), tmp_path)) == ["conv_block residual relu"]
 
 
+def test_a_bias_may_be_one_number(tmp_path):
+    net = Net(x=(1, 4, 5, 5))
+    y = net.Relu(net.Add(net.Conv("x", net.weight(6, 4, 3, 3)), 0.5))
+    assert groups(keeps_numbers(net.model(y), tmp_path)) == ["conv_block bias relu"]
+
+
 def test_equal_blocks_share_a_kernel(tmp_path):
     net = Net(x=(1, 4, 5, 5))
     y = "x"

@@ -155,3 +155,19 @@ class _Extremes:
 
 
 _EXTREMES = _Extremes()
+
+
+@pytest.mark.parametrize("shape, axes", [((8, 70, 70), [1, 2]), ((3, 5000), [1]), ((5000, 2), [0])])
+@pytest.mark.parametrize("keepdims", [True, False])
+def test_long_sums_err_as_the_root_of_their_length(shape, axes, keepdims):
+    """Added one after the other, these are off by 1e-4 and more."""
+    x = np.full(shape, 0.1, np.float32)
+    for op, theirs in ((relax.op.sum, np.sum), (relax.op.mean, np.mean)):
+
+        def build(bb, x, op=op):
+            return bb.emit(op(x, axes, keepdims))
+
+        expected = theirs(x.astype(np.float64), axis=tuple(axes), keepdims=keepdims)
+        y = _legalized(build, x, x=shape)
+        assert y.shape == expected.shape
+        np.testing.assert_allclose(y, expected, rtol=5e-6)

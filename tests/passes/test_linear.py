@@ -89,6 +89,12 @@ def test_leaves_shared_value_alone(shared, tmp_path):
     )
 
 
+def test_a_bias_may_be_one_number(tmp_path):
+    net = Net(x=(2, 7, 8))
+    work = keeps_numbers(net.model(net.Add(net.MatMul("x", net.weight(8, 5)), 0.5)), tmp_path)
+    assert groups(work) == ["linear bias"]
+
+
 def test_stops_at_a_cast(tmp_path):
     net = Net(x=(2, 7, 8))
     y = net.Cast(net.Cast(net.MatMul("x", net.weight(8, 5)), to=10), to=1)

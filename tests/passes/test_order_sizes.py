@@ -46,3 +46,19 @@ def test_sizes_come_first():
 def test_what_is_in_order_stays_as_it_is():
     mod = _module()
     tvm.ir.assert_structural_equal(order_sizes(mod), mod)
+
+
+def test_a_size_that_is_only_checked_is_not_named():
+    """A cast to an expression of a size needs that size, and says nothing about it."""
+    bb = relax.BlockBuilder()
+    size = tirx.Var("n", "int64")
+    x = relax.Var("x", relax.TensorType((size,), "float32"))
+    y = relax.Var("y", relax.TensorType(ndim=1, dtype="float32"))
+    with bb.function("main", [x, y]):
+        with bb.dataflow():
+            double = bb.emit(relax.op.concat([x, x], 0), "double")
+            same = bb.match_cast(y, relax.TensorType([size * 2], "float32"), "same")
+            made = bb.emit_output(relax.op.add(double, same), "made")
+        bb.emit_func_output(made)
+    mod = bb.get()
+    tvm.ir.assert_structural_equal(order_sizes(mod), mod)

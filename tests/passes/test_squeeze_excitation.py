@@ -155,6 +155,15 @@ def test_declines_a_projection_that_conv_block_declines(tmp_path):
     assert work.fusions.groups[0].spec.projection is None
 
 
+def test_a_hard_gate_without_bias(tmp_path):
+    """Folding leaves its 0.5 as the bias of the second layer: one number for all channels."""
+    net = Net(opset=20, x=(2, 8, 5, 5))
+    y = net.Relu(net.Conv(net.GlobalAveragePool("x"), net.weight(2, 8, 1, 1)))
+    y = net.HardSigmoid(net.Conv(y, net.weight(8, 2, 1, 1)))
+    work = keeps_numbers(net.model(net.Mul("x", y)), tmp_path)
+    assert groups(work) == ["squeeze_excitation"]
+
+
 def test_scaling_another_tensor_is_no_squeeze_excitation(tmp_path):
     net = Net(x=(2, 8, 5, 5), z=(2, 8, 5, 5))
     work = keeps_numbers(net.model(net.Mul("z", _gate(net, "x"))), tmp_path)

@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tilewright.errors import InputError, OptionError
+from tilewright.errors import InputError, OptionError, UnsupportedModel
 from tilewright.verification.inputs import (
     bind_dimensions,
+    complete_inputs,
     random_inputs,
     read_inputs,
     sizes_to_try,
@@ -100,3 +101,22 @@ def test_an_array_needs_a_name(files):
 def test_a_name_may_contain_an_equals_sign(files):
     rows = [{"name": "a=b", "dtype": "int64", "shape": [1, 16]}]
     assert list(read_inputs([f"a=b={files / 'ids.npy'}"], rows)[0]) == ["a=b"]
+
+
+def test_absurdly_many_values_are_not_drawn():
+    rows = [{"name": "a", "dtype": "float32", "shape": ["n", 10_001]}]
+    with pytest.raises(UnsupportedModel, match=r"shape \[10000, 10001\]") as info:
+        random_inputs(rows, {"n": 10_000}, 0)
+    assert "input 'a'" in info.value.where and "--dim" in info.value.hint
+
+
+def test_given_arrays_come_before_random_ones():
+    manifest = {
+        "inputs": [
+            {"name": "a", "dtype": "float32", "shape": ["n"]},
+            {"name": "b", "dtype": "float32", "shape": ["n"]},
+        ]
+    }
+    given = {"b": np.ones(4, np.float32)}
+    arrays, dims = complete_inputs(manifest, given, {"n": 1}, 0)
+    assert dims == {"n": 4} and arrays["a"].shape == (4,) and arrays["b"] is given["b"]

@@ -1,20 +1,21 @@
 """What an ONNX node costs: floating-point operations, and the bytes it must move.
 
-A node reads each of its inputs once, weights included, and writes its outputs once. A product
-of reduction length K counts 2 K operations per element of the result; anything else one per
-element of its first input or of its result, whichever has more. Plumbing (views, casts of
+A node reads each of its inputs once, weights included, and writes its outputs once. A multiply-add
+of a product, a convolution, an attention or a recurrent cell counts two; anything else counts one
+per element of its first input or of its result, whichever has more. Plumbing (views, casts of
 shapes) counts nothing: it moves no data when compiled.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
-from tilewright.compiler.importer.graph import reads
+from tilewright.compiler.importer.graph import attribute, reads, text
 from tilewright.compiler.importer.normalise.fold import Shape
 from tilewright.verification.budget import reduction_length
 
@@ -37,9 +38,7 @@ PLUMBING = frozenset(
         "Dropout",
     }
 )
-_CONTRACTIONS = frozenset(
-    {"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "RNN", "Einsum", "Attention"}
-)
+_RECURRENT = ("LSTM", "GRU", "RNN")
 
 
 @dataclass(frozen=True)
@@ -70,11 +69,41 @@ def node_cost(
     sized = {name: sizes_of(shapes.get(name), dims) for name in [*reads(node), *node.output]}
     moved = sum(math.prod(s) * _itemsize(dtypes, name) for name, s in sized.items() if name)
     elements = sum(math.prod(sized[name]) for name in node.output if name)
-    if node.op_type in _CONTRACTIONS:
-        return Cost(2.0 * reduction_length(node, sized) * elements, moved)
+    if (products := _multiply_adds(node, sized, elements)) is not None:
+        return Cost(2.0 * products, moved)
     # A reduction or a pool looks at each element it reads, anything else at each it writes.
     given = math.prod(sized.get(node.input[0], ())) if node.input else 0
     return Cost(float(max(elements, given)), moved)
+
+
+def _multiply_adds(
+    node: onnx.NodeProto, sized: Mapping[str, list[int]], elements: int
+) -> int | None:
+    """Of a node that sums products, whose results have so many elements; None of any other."""
+    given = [sized.get(name, []) for name in node.input]
+    if node.op_type in ("Conv", "MatMul", "Gemm"):
+        return reduction_length(node, sized) * elements
+    if node.op_type == "ConvTranspose":
+        return math.prod(given[0]) * math.prod(given[1][1:])
+    if node.op_type in _RECURRENT:
+        # Each step multiplies with the weights of all directions: those of inputs, and of states.
+        return math.prod(given[0][:2]) * (math.prod(given[1]) + math.prod(given[2]))
+    if node.op_type == "Attention" and len(given[1]) > 1:
+        return given[1][-2] * (math.prod(given[0]) + math.prod(sized.get(node.output[0], [])))
+    if node.op_type == "Einsum" and len(given) > 1:
+        return _einsum(text(attribute(node, "equation")), given, elements)
+    return None
+
+
+def _einsum(equation: str, given: list[list[int]], elements: int) -> int:
+    """One per value of all indices; what an ellipsis stands for is among the result's elements."""
+    terms = equation.replace(" ", "").partition("->")[0].split(",")
+    plain = [(t, shape) for t, shape in zip(terms, given, strict=False) if len(t) == len(shape)]
+    sizes = {index: size for t, shape in plain for index, size in zip(t, shape, strict=True)}
+    kept = equation.partition("->")[2]
+    if "." in equation:
+        return elements * math.prod(n for i, n in sizes.items() if i not in kept)
+    return math.prod(sizes.values())
 
 
 def sizes_of(shape: Shape | None, dims: dict[str, int]) -> list[int]:

@@ -8,18 +8,16 @@ learnt scale) counts with the group that does its work.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx
-from tvm import relax, tirx
-from tvm.sym import Analyzer
 
 from tilewright.analysis.blocks import runs_of
 from tilewright.analysis.cost import Cost, is_operator, node_cost, silu_halves
+from tilewright.analysis.memory import bytes_of
 from tilewright.compiler.importer.graph import label
 from tilewright.compiler.importer.normalise.fold import Shape, infer_dtypes, infer_shapes
 from tilewright.compiler.manifest import group_of
@@ -155,19 +153,7 @@ def _group(group: Group, nodes: list[_Node], work: Work, facts: _Facts) -> dict[
 
 def _tensor_bytes(group: Group, dims: dict[str, int]) -> float:
     """What the group reads and writes: its arguments and its result, once each."""
-    return float(sum(_bytes_of(kind, dims) for kind in group.tensors))
-
-
-def _bytes_of(kind: relax.TensorType, dims: dict[str, int]) -> int:
-    """Bytes of a tensor; sizes that are computed from open dimensions are worked out."""
-    if not isinstance(kind.shape, relax.ShapeExpr):
-        return 0
-    analyzer = Analyzer()
-    for size in kind.shape.values:
-        for var in tirx.analysis.undefined_vars(size):
-            analyzer.bind(var, tirx.IntImm("int64", dims.get(var.name, 1)), allow_override=True)
-    sizes = [analyzer.simplify(size) for size in kind.shape.values]
-    return math.prod(int(size) for size in sizes) * np.dtype(str(kind.dtype)).itemsize
+    return float(sum(bytes_of(kind, dims) for kind in group.tensors))
 
 
 def _blocks(

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import onnx
 
 from tilewright.compiler.child import Emit
 from tilewright.compiler.importer import shapes
-from tilewright.compiler.importer.convert.table import is_supported
-from tilewright.compiler.importer.graph import domain_of
 from tilewright.compiler.importer.load import load
+from tilewright.compiler.importer.model import OnnxModel
 from tilewright.compiler.importer.normalise import normalise
-from tilewright.compiler.importer.normalise.fold import infer_shapes
+from tilewright.compiler.importer.normalise.fold import Shape, infer_shapes
 from tilewright.errors import UnsupportedModel
 
 
@@ -32,25 +31,18 @@ def inspect_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
         "dims": {name: list(limits) for name, limits in bounds.items()},
     }
     emit("start", step="normalise")
-    # What an operator is refused for stands in the fusion report; the list says that it is.
+    # What is refused stands in the place of the fusion report.
     with contextlib.suppress(UnsupportedModel):
         normalise(model)
     # Only now: some exporters keep weights in Constant nodes.
     weights = model.constants().values()
     known = infer_shapes(model)
-    supported = {_name(node): is_supported(node) for node in model.graph.node}
-    counts = Counter(_name(node) for node in model.graph.node)
     return {
         **facts,
         "normalised_nodes": len(model.graph.node),
         "parameters": sum(array.size for array in weights),
         "weight_bytes": sum(array.nbytes for array in weights),
-        "inputs": [_row(value, known) for value in model.inputs()],
-        "outputs": [_row(value, known) for value in model.graph.output],
-        "ops": [
-            {"name": name, "nodes": count, "supported": supported[name]}
-            for name, count in counts.most_common()
-        ],
+        **interface_rows(model, known),
     }
 
 
@@ -62,11 +54,15 @@ def names_job(job: dict[str, Any], emit: Emit) -> dict[str, list[str]]:
     return {"shapes": [value.name for value in model.inputs()], "dims": list(dims)}
 
 
-def _name(node: onnx.NodeProto) -> str:
-    return f"{domain_of(node)}.{node.op_type}" if domain_of(node) else node.op_type
+def interface_rows(model: OnnxModel, known: Mapping[str, Shape]) -> dict[str, list[dict]]:
+    """Inputs and outputs with the shapes that are `known`."""
+    return {
+        "inputs": [_row(value, known) for value in model.inputs()],
+        "outputs": [_row(value, known) for value in model.graph.output],
+    }
 
 
-def _row(value: onnx.ValueInfoProto, known: dict[str, tuple]) -> dict[str, Any]:
+def _row(value: onnx.ValueInfoProto, known: Mapping[str, Shape]) -> dict[str, Any]:
     kind = value.type.tensor_type.elem_type
     dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind)) if kind else "unknown"
     shape = known.get(value.name)

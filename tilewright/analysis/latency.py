@@ -175,7 +175,7 @@ def _open(job: dict[str, Any], engine: str) -> Callable[[dict[str, np.ndarray]],
         from tilewright.compiler import runtime
 
         return runtime.load(job["library"], job["threads"])
-    from tilewright.verification.verify_job import open_session
+    from tilewright.verification.engines import open_session
 
     session = open_session(job["model"], job["threads"])
     return lambda inputs: session.run(None, inputs)

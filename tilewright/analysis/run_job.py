@@ -12,8 +12,7 @@ from tilewright.compiler import runtime
 from tilewright.compiler.artifact import save_arrays
 from tilewright.compiler.child import Emit
 from tilewright.errors import OptionError
-from tilewright.verification.inputs import read_inputs, sizes_to_try
-from tilewright.verification.verify_job import complete_inputs
+from tilewright.verification.inputs import complete_inputs, read_inputs, sizes_to_try
 
 
 def run_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import tvm
 
+from tilewright.analysis.sizes import evaluated
 from tilewright.autotune.lock import locked
 from tilewright.autotune.tasks import Task
 from tilewright.compiler.kernel_cache import KernelCache
@@ -24,7 +25,6 @@ from tilewright.compiler.kernels import compile_kernels
 from tilewright.compiler.operations import operations
 from tilewright.devices import program
 from tilewright.devices.process import Process, Send, TrialFailed
-from tilewright.devices.sizes import evaluated
 from tilewright.targets import Target, toolchain
 from tilewright.targets.rules.catalogue import Choice, lower, lower_by
 from tilewright.targets.rules.knobs import Choices, choosing

@@ -21,6 +21,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from tilewright.analysis.sizes import evaluated
 from tilewright.autotune.build import Conditions, built, start
 from tilewright.autotune.cost_model import CostModel, Sample, samples
 from tilewright.autotune.farm import Built, Farm, open_devices
@@ -37,7 +38,6 @@ from tilewright.devices.device import DEFAULT, Device
 from tilewright.devices.duel import Duel
 from tilewright.devices.process import Process, TrialFailed
 from tilewright.devices.program import save_arguments
-from tilewright.devices.sizes import evaluated
 from tilewright.errors import CompileError, OptionError
 from tilewright.targets import Target
 from tilewright.targets.rules.catalogue import Choice

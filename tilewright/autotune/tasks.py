@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tvm import relax
 
+from tilewright.analysis.sizes import Sizes, evaluated, representatives
 from tilewright.compiler.lower import argument_of
 from tilewright.compiler.pipeline import Work
-from tilewright.devices.sizes import Sizes, evaluated, representatives
 from tilewright.ops import Spec
 from tilewright.options import SPENDS_ERROR_BUDGET
 from tilewright.targets import Target

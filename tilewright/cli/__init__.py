@@ -13,6 +13,7 @@ import click
 
 # Imported when used: `tilewright --help` must not wait for numpy.
 COMMANDS = {
+    "preflight": "Say whether a model will compile, and what it will take.",
     "compile": "Compile an ONNX model to a native library and check it.",
     "run": "Run a compiled model.",
     "verify": "Compare a model, artifact or bundle with its reference.",

@@ -69,6 +69,8 @@ class Progress:
         if event["event"] == "start":
             self._started = time.perf_counter()
             self._spin(event["step"])
+        elif event["event"] == "at" and self._spinner is not None:
+            self._spinner.update(event["step"])
         elif event["event"] == "done":
             seconds = event["seconds"]
             if seconds is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tilewright.errors import OptionError
 from tilewright.options import CompileOptions
 
 Command = Callable[..., Any]
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 def shape_value(text: str) -> tuple[str, tuple[int, ...]]:
@@ -34,6 +36,14 @@ def dim_value(text: str) -> tuple[str, int | tuple[int, int]]:
     if equals and name and low.isdigit() and (high.isdigit() if dots else True):
         return name, (int(low), int(high)) if dots else int(low)
     raise OptionError(f"cannot read --dim {text}", expected="NAME=128 or NAME=1..512")
+
+
+def duration_value(text: str) -> float:
+    """`20m` -> 1200.0 seconds; `90`, `90s`, `1.5h`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not found:
+        raise OptionError(f"cannot read --budget {text}", expected="20m, 90s or 1.5h")
+    return float(found[1]) * _UNITS[found[2]]
 
 
 def _flag(*names: str, **settings: Any) -> Callable[[Command], Command]:
@@ -57,6 +67,17 @@ def everywhere(command: Command) -> Command:
         return command(*args, level=-1 if quiet else int(verbose), **kwargs)
 
     return wrapped
+
+
+def budget(default: str | None, shown: str | bool = True) -> Callable[[Command], Command]:
+    """--budget, handed on as text for `duration_value`; `shown` is what the help says of it."""
+    return _flag(
+        "--budget",
+        metavar="20m",
+        default=default,
+        show_default=shown,
+        help="How long to go on: 90s, 20m, 1h.",
+    )
 
 
 def shapes(command: Command) -> Command:

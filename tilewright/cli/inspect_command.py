@@ -9,7 +9,7 @@ import click
 
 from tilewright.cli import flags
 from tilewright.cli.fusion_tables import add_comparison, add_fusions
-from tilewright.cli.report import Report, bytes_text
+from tilewright.cli.report import Report, bytes_text, interface_table
 from tilewright.cli.two_models import Settings, read_report, settings_of
 from tilewright.errors import OptionError, UnsupportedModel
 from tilewright.options import CompileOptions
@@ -100,7 +100,7 @@ def _artifact(path: Path) -> Report:
         "size": f"{bytes_text(size)}, of it weights {bytes_text(manifest['weights']['bytes'])}",
     }
     report.table("", ["fact", "value"], [[k, v] for k, v in facts.items()])
-    _add_interface(report, manifest["inputs"], manifest["outputs"])
+    interface_table(report, manifest["inputs"], manifest["outputs"])
     rows = [
         [kernel["name"], kernel["calls"], kernel["fusion"] or "", _nodes_text(kernel["nodes"])]
         for kernel in manifest["kernels"]
@@ -134,16 +134,13 @@ def _model(
         "SHA-256": facts["sha256"],
     }
     report.table("", ["fact", "value"], [[k, v] for k, v in shown.items()])
-    _add_interface(report, facts["inputs"], facts["outputs"])
-    rows = [[op["name"], op["nodes"], "yes" if op["supported"] else "NO"] for op in facts["ops"]]
-    report.table(
-        f"{len(rows)} operators after normalisation", ["operator", "nodes", "supported"], rows
-    )
+    interface_table(report, facts["inputs"], facts["outputs"])
     try:
         fusion = api.analyze(path, target, shapes, options)
     except UnsupportedModel as error:
         report.data["fusion"] = None
         report.lines.append(f"no fusion report: {error}")
+        report.lines.append(f"`tilewright preflight {path}` lists all that stands in the way")
     else:
         report.data["fusion"] = fusion
         add_fusions(report, fusion, max_nodes)
@@ -161,9 +158,3 @@ def _other(path: Path, target: str, settings: Settings) -> dict[str, Any]:
     except OptionError as error:
         error.where = error.where or str(path)
         raise
-
-
-def _add_interface(report: Report, inputs: list[dict[str, Any]], outputs: list[dict]) -> None:
-    rows = [["input", r["name"], r["dtype"], r["shape"]] for r in inputs]
-    rows += [["output", r["name"], r["dtype"], r["shape"]] for r in outputs]
-    report.table("interface", ["", "name", "dtype", "shape"], rows)

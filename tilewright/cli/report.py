@@ -74,6 +74,13 @@ class Report:
             console.print(_escaped(line), soft_wrap=True)
 
 
+def interface_table(report: Report, inputs: list[dict], outputs: list[dict]) -> None:
+    """Add the inputs and outputs of a model."""
+    rows = [["input", r["name"], r["dtype"], r["shape"]] for r in inputs]
+    rows += [["output", r["name"], r["dtype"], r["shape"]] for r in outputs]
+    report.table("interface", ["", "name", "dtype", "shape"], rows)
+
+
 def _escaped(text: str) -> str:
     from rich.markup import escape
 

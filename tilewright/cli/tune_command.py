@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,16 +16,6 @@ from tilewright.cli.report import Report, seconds_text
 from tilewright.devices.where import BOARD_PORT, TRACKER_PORT, Where, address_value
 from tilewright.errors import OptionError
 from tilewright.options import CompileOptions
-
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
-
-
-def duration_value(text: str) -> float:
-    """`20m` -> 1200.0 seconds; `90`, `90s`, `1.5h`."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if not found:
-        raise OptionError(f"cannot read --budget {text}", expected="20m, 90s or 1.5h")
-    return float(found[1]) * _UNITS[found[2]]
 
 
 def share_value(text: str) -> float:
@@ -58,7 +47,7 @@ def where_value(
 
 @click.command("tune")
 @click.argument("model", type=click.Path(path_type=Path), metavar="MODEL.onnx")
-@click.option("--budget", metavar="20m", help="How long to search; default 20m without --trials.")
+@flags.budget(None, "20m without --trials")
 @click.option("--trials", type=click.IntRange(min=1), metavar="N", help="How much to try.")
 @click.option(
     "--min-gain",
@@ -105,7 +94,7 @@ def command(
     """
     from tilewright import tuning
 
-    seconds = duration_value(budget) if budget else None if trials else 1200.0
+    seconds = flags.duration_value(budget) if budget else None if trials else 1200.0
 
     with SessionView(level) as view, _said_where(db, level):
         found = tuning.tune(

@@ -161,7 +161,7 @@ def read_bundle(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
         hashes = dict(manifest["files"])
-        manifest["check"]["runs"]  # what `verify` compares with
+        manifest["check"]["examples"]  # what `verify` compares with
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"this is not a bundle: {error}",

@@ -50,15 +50,18 @@ def _is_allocated(value: relax.Expr | None) -> bool:
 _ALLOCATE = tvm.ir.Op.get("relax.vm.alloc_tensor")
 
 
-def generate_code(work: Work) -> str:
-    """Compile `main` to VM bytecode, and every kernel with LLVM unless the cache has it."""
+def bytecode(work: Work) -> relax.VMExecutable:
+    """`main` as VM bytecode. Raises UnsupportedModel for a shape that only a run tells."""
     try:
-        work.executable = relax.build(
-            without_kernels(work.mod), work.tvm_target, relax_pipeline=None
-        )
+        return relax.build(without_kernels(work.mod), work.tvm_target, relax_pipeline=None)
     except tvm.error.InternalError as error:
         _refuse_open_shape(str(error), work)
         raise
+
+
+def generate_code(work: Work) -> str:
+    """Compile `main` to VM bytecode, and every kernel with LLVM unless the cache has it."""
+    work.executable = bytecode(work)
     folder = work.folder / "kernels"
     folder.mkdir()
     with ThreadPoolExecutor(1) as executor:

@@ -24,6 +24,8 @@ def compile_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     work.choices = {
         key: Choice(found["rule"], found["knobs"]) for key, found in job["choices"].items()
     }
+    if job["faults"]:
+        work.faults = pickle.loads(Path(job["faults"]).read_bytes())
     dump = Path(job["dump"]) if job["dump"] else None
     pipeline.run(
         work,

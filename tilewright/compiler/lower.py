@@ -10,7 +10,7 @@ something reads it: an operator that has no form with channels last, or the mode
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -26,7 +26,7 @@ from tilewright.passes.fusion import Group
 from tilewright.passes.relax_constants import array_of, constant, is_constant
 from tilewright.passes.shapes import shape_of
 from tilewright.targets import Target
-from tilewright.targets.rules.catalogue import Choice, lower
+from tilewright.targets.rules.catalogue import RULES, Choice, lower
 from tilewright.targets.rules.knobs import KnobError
 from tilewright.targets.rules.rule import Argument, Given, GroupCall, Lowered, Packed, Rule
 
@@ -59,13 +59,16 @@ def lower_groups(
     target: Target,
     exact: bool,
     choices: Mapping[str, Choice] = MappingProxyType({}),
+    rules: Sequence[Rule] = RULES,
+    recorded: Callable[[Lowered, str], Lowered] = lambda lowered, rule: lowered,
 ) -> tuple[tvm.IRModule, Report]:
     """`mod` with kernels for groups.
 
     `exact`: only with algorithms that err as little as a plain sum does. `choices` are rules and
-    knobs by the key of a spec; a group without one gets the defaults.
+    knobs by the key of a spec; a group without one gets the defaults. `rules` are asked in order;
+    `recorded` is handed what a choice made of a group, and the rule's name.
     """
-    lowering = _Lowering(mod, groups, target, exact, choices)
+    lowering = _Lowering(mod, groups, target, exact, choices, rules, recorded)
     done = relax.transform.DeadCodeElimination()(lowering.run())
     return relax.transform.CanonicalizeBindings()(done), lowering.report
 
@@ -78,12 +81,15 @@ class _Lowering:
         target: Target,
         exact: bool,
         choices: Mapping[str, Choice],
+        rules: Sequence[Rule],
+        recorded: Callable[[Lowered, str], Lowered],
     ) -> None:
         self._main = mod["main"]
         self._groups: Mapping[str, list[Group]] = {}
         for group in groups:
             self._groups.setdefault(group.kernel, []).append(group)
         self._target, self._exact, self._choices = target, exact, choices
+        self._rules, self._recorded = rules, recorded
         # Groups come in one by one: a kernel takes the name of the group that it replaces.
         ours = {"main", *self._groups}
         rest = {v: f for v, f in mod.functions_items() if v.name_hint not in ours}
@@ -239,12 +245,12 @@ class _Lowering:
         choice = self._choices.get(call.spec.key()) if self._choices else None
         if choice is not None:
             try:
-                found = lower(call, self._target, choice)
+                rule, lowered = lower(call, self._target, choice, self._rules)
                 self.report.tuned.add(call.name)
-                return found
+                return rule, self._recorded(lowered, rule.name)
             except KnobError as error:
                 self.report.unfit[call.name] = str(error)
-        return lower(call, self._target)
+        return lower(call, self._target, rules=self._rules)
 
     def _launch(self, rule: Rule, lowered: Lowered, call: relax.Call, group: Group) -> relax.Expr:
         bb = self._builder

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from tilewright.compiler import sections
-from tilewright.compiler.importer.input_values import integer_limits
+from tilewright.compiler.importer.input_values import input_rows
 from tilewright.compiler.importer.model import check_dtype
 from tilewright.compiler.importer.small_values import small_values
 from tilewright.compiler.lower import GROUP, RULE
@@ -30,16 +30,7 @@ def interface(work: Work) -> dict[str, Any]:
     from tvm import relax
 
     main = work.mod["main"]
-    limits, small = integer_limits(work.model), small_values(work.model)
-    inputs = [
-        {
-            "name": value.name,
-            "dtype": small.get(value.name, str(param.ty.dtype)),
-            "shape": [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim],
-            **({"below": limits[value.name]} if value.name in limits else {}),
-        }
-        for value, param in zip(work.model.inputs(), main.params, strict=True)
-    ]
+    small = small_values(work.model)
     result = main.ret_ty
     fields = result.fields if isinstance(result, relax.TupleType) else [result]
     outputs = []
@@ -52,7 +43,7 @@ def interface(work: Work) -> dict[str, Any]:
         check_dtype(dtype, f"output {value.name!r}")
         outputs.append({"name": value.name, "dtype": dtype, "shape": _shown_shape(field)})
     return {
-        "inputs": inputs,
+        "inputs": input_rows(work.model),
         "outputs": outputs,
         "dims": {name: list(bounds) for name, bounds in work.bounds.items()},
     }

@@ -18,6 +18,14 @@ import tvm
 from tvm import relax
 
 from tilewright.compiler import build
+from tilewright.compiler.faults import (
+    Fault,
+    after_stage,
+    check_faults,
+    faulty_fusion,
+    faulty_record,
+    faulty_rule,
+)
 from tilewright.compiler.importer import shapes
 from tilewright.compiler.importer.convert.to_relax import to_relax
 from tilewright.compiler.importer.load import load
@@ -27,7 +35,7 @@ from tilewright.compiler.kernel_cache import KernelCache
 from tilewright.compiler.kernels import Objects
 from tilewright.compiler.lower import lower_groups
 from tilewright.compiler.manifest import interface
-from tilewright.compiler.steps import OPTIONAL_STAGES
+from tilewright.compiler.steps import OPTIONAL_STAGES, RULE_STEPS
 from tilewright.compiler.weights import WeightTable, lift_weights
 from tilewright.options import SPENDS_ERROR_BUDGET, CompileOptions
 from tilewright.passes.attention import ATTENTION
@@ -43,9 +51,10 @@ from tilewright.passes.merge_projections import merge_projections
 from tilewright.passes.order_sizes import order_sizes
 from tilewright.passes.simplify import simplify
 from tilewright.targets import Target
-from tilewright.targets.rules.catalogue import Choice
+from tilewright.targets.rules.catalogue import RULES, Choice
 from tilewright.targets.rules.fallback import schedule_all
 from tilewright.targets.rules.register_tile import lanes_of
+from tilewright.targets.rules.rule import Rule
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,8 @@ class Work:
     cache: KernelCache | None = None
     # Rules and knobs from tuning, by the key of a spec.
     choices: Mapping[str, Choice] = field(default_factory=dict)
+    # Planted by a test.
+    faults: tuple[Fault, ...] = ()
     model: OnnxModel | None = None
     bounds: dict[str, tuple[int, int]] = field(default_factory=dict)
     nodes: int = 0
@@ -166,7 +177,14 @@ def _fuse(work: Work) -> str:
 
 def _chosen_fusions(work: Work) -> list[Fusion]:
     names = tuple(fusion.name for fusion in work.fusion_list)
-    return [f for f in work.fusion_list if _is_named(f.name, work.options, names)]
+    chosen = (f for f in work.fusion_list if _is_named(f.name, work.options, names))
+    return [faulty_fusion(fusion, work.faults) for fusion in chosen]
+
+
+def _chosen_rules(work: Work) -> list[Rule]:
+    named = {rule: step for step, rule in RULE_STEPS.items()}
+    chosen = (r for r in RULES if _is_named(named[r.name], work.options, tuple(RULE_STEPS)))
+    return [faulty_rule(rule, work.faults) for rule in chosen]
 
 
 def _lowering(*passes: tvm.transform.Pass) -> Callable[[Work], str]:
@@ -189,7 +207,15 @@ def _lowering(*passes: tvm.transform.Pass) -> Callable[[Work], str]:
 def _lower(work: Work) -> str:
     before = work.mod["main"].body.body
     exact = work.options.opt_level < SPENDS_ERROR_BUDGET
-    work.mod, report = lower_groups(work.mod, work.fusions.groups, work.target, exact, work.choices)
+    work.mod, report = lower_groups(
+        work.mod,
+        work.fusions.groups,
+        work.target,
+        exact,
+        work.choices,
+        _chosen_rules(work),
+        lambda lowered, rule: faulty_record(lowered, rule, work.faults),
+    )
     work.refusals = report.refusals
     work.tuning = Tuning(len(report.lowered), sorted(report.tuned), report.unfit)
     after = work.mod["main"].body.body
@@ -232,12 +258,16 @@ _TVM_FUSION = (
     relax.transform.FuseTIR(),
     order_sizes,
 )
-_PLAN = (
+# Up to where the module says which blocks of memory a run shares.
+MEMORY_PLAN = (
     relax.transform.RewriteDataflowReshape(),
     relax.transform.ToNonDataflow(),
     relax.transform.RemovePurityChecking(),
     relax.transform.CallTIRRewrite(),
     relax.transform.StaticPlanBlockMemory(),
+)
+_PLAN = (
+    *MEMORY_PLAN,
     relax.transform.LowerAllocTensor(),
     relax.transform.KillAfterLastUse(),
     relax.transform.LowerRuntimeBuiltin(),
@@ -313,7 +343,12 @@ STAGES: tuple[Stage, ...] = (
         level=2,
         optional=True,
     ),
-    Stage("schedule", _schedule, "after fusion: a fused kernel gets one loop nest"),
+    Stage(
+        "schedule",
+        _schedule,
+        "after fusion: a fused kernel gets one loop nest",
+        optional=True,
+    ),
     Stage("weights", _weights, "after scheduling, which may still move constants"),
     Stage("plan", _plan, "memory and VM calls; weights are parameters by now"),
     Stage("codegen", build.generate_code, "LLVM, for the kernels that the cache has not"),
@@ -333,9 +368,9 @@ def _is_chosen(stage: Stage, options: CompileOptions) -> bool:
 
 
 def _is_named(name: str, options: CompileOptions, family: tuple[str, ...]) -> bool:
-    """Whether --disable and --only leave the stage or fusion `name` in.
+    """Whether --disable and --only leave the stage, fusion or rule `name` in.
 
-    --only with names of fusions limits the fusions and leaves the stages; and the other way.
+    --only with names of one kind limits that kind and leaves the others.
     """
     limit = [chosen for chosen in options.only if chosen in family]
     return name not in options.disable and (not limit or name in limit)
@@ -347,11 +382,19 @@ def run(
     on_done: Callable[[Stage, float, str], None],
     dump: Path | None = None,
 ) -> None:
-    """Run the chosen stages on `work`; with `dump`, write what each leaves behind."""
+    """Run the chosen stages on `work`; with `dump`, write what each leaves behind.
+
+    Raises OptionError when a fault is planted in what is not there.
+    """
+    stages = [stage.name for stage in STAGES]
+    fusions = [fusion.name for fusion in work.fusion_list]
+    rules = [rule.name for rule in RULES]
+    check_faults(work.faults, {"stage": stages, "fusion": fusions, "rule": rules, "record": rules})
     for number, stage in enumerate(chosen_stages(work.options), start=1):
         on_start(stage)
         start = time.perf_counter()
         note = stage.run(work)
+        after_stage(work, stage.name)
         seconds = time.perf_counter() - start
         if dump is not None:
             text = build.shown_ir(work, stage.name)

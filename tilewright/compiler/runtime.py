@@ -11,9 +11,10 @@ import ctypes
 import importlib.util
 import math
 import platform
+import re
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,6 +31,8 @@ _CPU = 1  # kDLCPU
 _POOLED_ALLOCATOR = 2
 # Kernels are compiled for parameters that start on this boundary (TVM's kAllocAlignment).
 _ALIGNMENT = 64
+# What TVM's VM says when sizes that must be the same are not.
+_MISMATCH = "match_cast error"
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class Module:
         self.outputs = tuple(_spec(row) for row in manifest["outputs"])
         self._names = [spec.name for spec in self.inputs]
         self._library = _open(path)
-        self._weights, self._weight_memory = _weight_tensors(
+        # The weights lie in the library; every other tensor of a run lies elsewhere.
+        self._weights, self.weight_addresses = _weight_tensors(
             path, self._library.handle, manifest["weights"]
         )
         self._small = any(spec.dtype in STORED for spec in self.outputs)
@@ -86,17 +90,27 @@ class Module:
             machine = self._new_machine()
         try:
             read = [machine.in_place(number, array) for number, array in enumerate(read)]
-            result = machine.run(*read, *self._weights)
+            try:
+                result = machine.run(*read, *self._weights)
+            except Exception as error:
+                if _MISMATCH not in str(error):
+                    raise
+                raise _sizes_refused(self.inputs, read, error) from error
             outputs = [result] if len(self.outputs) == 1 else result
             results = [np.from_dlpack(tensor) for tensor in outputs]
             if self._lent:
-                borrowed = [self._weight_memory, *map(_memory, read)]
+                borrowed = [self.weight_addresses, *map(_memory, read)]
                 results = [_own(array, borrowed) for array in results]
         finally:
             self._idle.append(machine)
         if self._small:
             results = [restored(y, o.dtype) for y, o in zip(results, self.outputs, strict=True)]
         return results[0] if len(results) == 1 else tuple(results)
+
+    def check(self, *arrays: Any) -> None:
+        """Raise the InputError that a call with `arrays` would, for their names, types, shapes."""
+        given = self._by_position(arrays)
+        self._check_shapes([_array(s, a) for s, a in zip(self.inputs, given, strict=True)])
 
     def watch(self, before_and_after: Callable[..., None]) -> None:
         """Call `before_and_after(function, name, is_before, result, *arguments)` around kernels.
@@ -387,3 +401,17 @@ def _own(array: np.ndarray, borrowed: list[range]) -> np.ndarray:
     """A result that owns its memory: a model may return an input or a weight unchanged."""
     start = array.ctypes.data
     return array.copy() if any(start in memory for memory in borrowed) else array
+
+
+def _sizes_refused(
+    inputs: Sequence[TensorSpec], arrays: list[np.ndarray], error: Exception
+) -> InputError:
+    """The error for sizes at which two paths of the model do not meet."""
+    given = (f"{spec.name} {list(a.shape)}" for spec, a in zip(inputs, arrays, strict=True))
+    found = re.search(r"\((\d+ vs\. \d+)\)", str(error))
+    return InputError(
+        "the model does not take these sizes: what two of its paths make of them does not fit"
+        + (f" ({found[1]})" if found else ""),
+        where=f"inputs {', '.join(given)}",
+        expected="sizes that its strides divide, such as multiples of 32",
+    )

@@ -20,5 +20,28 @@ FUSIONS = (
     "linear",
     "activation",
 )
-OPTIONAL_STAGES = (*CLEAN_UPS, "merge_projections", "lower", "fuse_ops")
-OPTIONAL_STEPS = (*CLEAN_UPS, "merge_projections", *FUSIONS, "lower", "fuse_ops")
+RULES = (
+    "squeeze_excitation",
+    "conv_chain",
+    "conv_concat",
+    "winograd",
+    "conv",
+    "conv_transposed",
+    "linear",
+    "mlp",
+    "attention",
+    "norm",
+    "softmax",
+)
+# A rule by the name that --disable takes: that of a fusion is taken.
+RULE_STEPS = {f"{rule}_rule" if rule in FUSIONS else rule: rule for rule in RULES}
+OPTIONAL_STAGES = (*CLEAN_UPS, "merge_projections", "lower", "fuse_ops", "schedule")
+OPTIONAL_STEPS = (
+    *CLEAN_UPS,
+    "merge_projections",
+    *FUSIONS,
+    "lower",
+    *RULE_STEPS,
+    "fuse_ops",
+    "schedule",
+)

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import tvm
 
+from tilewright.analysis.sizes import Sizes, evaluated
 from tilewright.compiler import pool
-from tilewright.devices.sizes import Sizes, evaluated
 from tilewright.passes.channels_last import to_last, to_second
 from tilewright.targets.rules.rule import Given, Lowered
 

@@ -30,6 +30,7 @@ Origins = Mapping[str, tuple[str, ...]]
 
 # Ways in which one pattern may match at one value before we stop looking.
 MAX_WAYS = 64
+_OPERANDS = ("bias", "b1", "b2", "b3", "weight", "layer_scale")
 
 
 class Spec(Protocol):
@@ -162,7 +163,7 @@ def check_list(fusions: Sequence[Fusion], reserved: Sequence[str]) -> None:
             )
         if fusion.name in reserved:
             raise OptionError(
-                f"a fusion is called {fusion.name!r}, as is an optional stage",
+                f"a fusion is called {fusion.name!r}, as is an optional step",
                 where=f"entry {place} of fusions",
                 expected=f"another name than: {', '.join(reserved)}",
             )
@@ -184,7 +185,8 @@ def fuse(
     for number, choice in enumerate(chosen):
         name = f"{choice.fusion.name}_{number}"
         members = sorted(choice.match.covered, key=places.__getitem__)
-        mod, kernel, arguments = outline(mod, name, members, choice.spec.to_dict())
+        spec, operands = choice.spec.to_dict(), _operands(choice.match)
+        mod, kernel, arguments = outline(mod, name, members, spec, operands)
         inside = tuple(var.name for var in members)
         tensors = tuple(t.ty for t in (*arguments, choice.root))
         roles = _roles(arguments, choice.match, graph)
@@ -288,6 +290,15 @@ def _leak(
                 mend="compute it twice, or read the fused result instead",
             )
     return None
+
+
+def _operands(match: Match) -> list[Expr]:
+    """What rules read as a tensor, by its name in the pattern, even where it is one number."""
+    return [
+        value
+        for name, value in match.values.items()
+        if (name in _OPERANDS or name.endswith("_bias")) and isinstance(value, Expr)
+    ]
 
 
 def _roles(arguments: Sequence[relax.Expr], match: Match, graph: Graph) -> dict[str, int]:

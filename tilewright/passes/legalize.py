@@ -3,10 +3,13 @@
 - `max(0, x)` with the constant first keeps NaN, as ONNX Runtime does; TVM writes `max(x, 0)`.
 - The larger or smaller of two values is NaN when either is; TVM drops the first one's.
 - A maximum over -inf alone is -inf; TVM's starts from the smallest finite number.
+- Long sums are sums of partial sums. One number after the other, each is rounded to a result that
+  grows, always the same way where the numbers are alike: K roundings err as K, not as sqrt(K).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import tvm
@@ -99,12 +102,63 @@ def _reduce(x: te.Tensor, reducer: object, axes: list[int] | None, keepdims: boo
     return te.compute(shape, value, name="reduce")
 
 
+# Terms. Shorter sums are TVM's; longer ones have partial sums of at most so many numbers, and of no
+# fewer than so many where the length allows it.
+_LONG_SUM, _PART, _SHORTEST_PART = 4096, 256, 16
+
+
+def _sum(name: str, mean: bool) -> Callable:
+    def lower(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+        x, (axes, keepdims) = call.args[0], _reduction(call)
+        sizes = [s.value if isinstance(s, tirx.IntImm) else None for s in x.ty.shape]
+        axes = sorted(range(len(sizes)) if axes is None else {axis % len(sizes) for axis in axes})
+        count = math.prod(sizes[axis] or 0 for axis in axes)
+
+        def long(x: te.Tensor) -> te.Tensor:
+            dtype, shape = x.dtype, x.shape
+            for axis in reversed(axes):
+                x = _sum_of_parts(x, axis)
+            if not keepdims:
+                kept = [size for axis, size in enumerate(shape) if axis not in axes]
+                x = topi.reshape(x, kept)
+            return topi.divide(x, tirx.const(count, dtype)) if mean else x
+
+        if count <= _LONG_SUM or not str(x.ty.dtype).startswith("float"):
+            return call.op.get_attr("FLegalize")(bb, call)
+        return bb.call_te(long, x, primfunc_name_hint=name)
+
+    return lower
+
+
+def _sum_of_parts(x: te.Tensor, axis: int) -> te.Tensor:
+    """The sum along `axis`, which stays with size 1."""
+    size = int(x.shape[axis])
+    if size <= _PART:
+        return topi.sum(x, [axis], True)
+    # Parts of one length need no comparison at every step.
+    length = max(n for n in range(1, _PART + 1) if size % n == 0)
+    length = length if length >= _SHORTEST_PART else _PART
+    parts, j = -(-size // length), te.reduce_axis((0, length), name="j")
+
+    def part(*index: tirx.Var) -> tirx.Expr:
+        place = index[axis] * length + j
+        value = x(*index[:axis], place, *index[axis + 1 :])
+        if size % length:
+            value = tirx.if_then_else(place < size, value, tirx.const(0, x.dtype))
+        return te.sum(value, axis=j)
+
+    shape = [parts if n == axis else own for n, own in enumerate(x.shape)]
+    return _sum_of_parts(te.compute(shape, part, name="part"), axis)
+
+
 LOWERINGS = {
     "relax.nn.relu": _relu,
     "relax.clip": _clip,
     "relax.maximum": _pairwise("maximum", tirx.max),
     "relax.minimum": _pairwise("minimum", tirx.min),
     "relax.max": _extreme("max", tirx.max, float("-inf")),
+    "relax.sum": _sum("sum", mean=False),
+    "relax.mean": _sum("mean", mean=True),
     "relax.min": _extreme("min", tirx.min, float("inf")),
 }
 

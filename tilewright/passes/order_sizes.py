@@ -17,8 +17,11 @@ from tvm import relax, tirx
 def order_sizes(mod: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
     """Order the dataflow blocks of `main` by sizes, too."""
     main = mod["main"]
+    given = set().union(*(_sizes(parameter.ty) for parameter in main.params))
     ordered = [
-        _ordered(block.bindings) if isinstance(block, relax.DataflowBlock) else block.bindings
+        _ordered(block.bindings, given)
+        if isinstance(block, relax.DataflowBlock)
+        else block.bindings
         for block in main.body.blocks
     ]
     if all(
@@ -37,18 +40,21 @@ def order_sizes(mod: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.I
     return relax.transform.Normalize()(mod)
 
 
-def _ordered(bindings: list[relax.Binding]) -> list[relax.Binding]:
-    """The same bindings, in their order but for those that come before what they need."""
+def _ordered(bindings: list[relax.Binding], given: set[tirx.Var]) -> list[relax.Binding]:
+    """The same bindings, in their order but for those that come before what they need.
+
+    The parameters have the sizes `given`.
+    """
     made = {binding.var: number for number, binding in enumerate(bindings)}
     sizes: dict[tirx.Var, int] = {}
     for number, binding in enumerate(bindings):
         if isinstance(binding, relax.MatchCast):
-            for size in _sizes(binding.ty):
+            for size in _named(binding) - given:
                 sizes.setdefault(size, number)
     needs = [
         sorted(
             {made[v] for v in relax.analysis.free_vars(b.value) if v in made}
-            | {sizes[size] for size in _needed(b) if size in sizes} - {number}
+            | {sizes[size] for size in _needed(b) if size in sizes and sizes[size] != number}
         )
         for number, b in enumerate(bindings)
     ]
@@ -65,10 +71,16 @@ def _ordered(bindings: list[relax.Binding]) -> list[relax.Binding]:
     return [bindings[number] for number in order]
 
 
+def _named(binding: relax.MatchCast) -> set[tirx.Var]:
+    """The sizes that a MatchCast gives names to; an expression among them is checked only."""
+    shape = binding.ty.values if isinstance(binding.ty, relax.ShapeType) else binding.ty.shape
+    return {size for size in shape if isinstance(size, tirx.Var)}
+
+
 def _needed(binding: relax.Binding) -> set[tirx.Var]:
-    """The sizes that a binding reads: a MatchCast reads those of its value."""
+    """The sizes that a binding reads; of a MatchCast not those that it is the first to name."""
     if isinstance(binding, relax.MatchCast):
-        return _sizes(binding.value.ty)
+        return _sizes(binding.value.ty) | _sizes(binding.ty)
     return _sizes(binding.value) | _sizes(binding.var.ty)
 
 

@@ -24,13 +24,18 @@ _FOLDS_SCALARS = frozenset(
 
 
 def outline(
-    mod: tvm.IRModule, name: str, members: Sequence[relax.Var], spec: dict
+    mod: tvm.IRModule,
+    name: str,
+    members: Sequence[relax.Var],
+    spec: dict,
+    operands: Sequence[relax.Expr] = (),
 ) -> tuple[tvm.IRModule, str, list[relax.Expr]]:
     """`mod` with the bindings of `members` (in order) in a function; its name and tensor arguments.
 
     The function is called `name`, or as an equal one that is already there. The last member is
     its result; nothing outside may read the others. Constants become arguments, so that weights
-    stay outside the code; open sizes that no argument's shape tells are handed over with them.
+    stay outside the code, and single numbers only where `operands` has them; open sizes that no
+    argument's shape tells are handed over with them.
     """
     main = mod["main"]
     inside = {
@@ -57,7 +62,7 @@ def outline(
             return known
         if isinstance(expr, relax.Call):
             keep = getattr(expr.op, "name", "") in _FOLDS_SCALARS
-            args = [a if keep and _is_scalar(a) else inner(a) for a in expr.args]
+            args = [a if keep and _is_number(a, operands) else inner(a) for a in expr.args]
             return relax.Call(expr.op, args, expr.attrs, expr.ty_args)
         if isinstance(expr, relax.Tuple):
             return relax.Tuple([inner(field) for field in expr.fields])
@@ -91,8 +96,10 @@ def outline(
     return mod, var.name_hint, arguments
 
 
-def _is_scalar(expr: relax.Expr) -> bool:
-    return is_constant(expr) and expr.ty.ndim == 0
+def _is_number(expr: relax.Expr, operands: Sequence[relax.Expr]) -> bool:
+    """Whether it is a constant of one number that no rule reads as a tensor."""
+    named = any(expr.same_as(operand) for operand in operands)
+    return is_constant(expr) and expr.ty.ndim == 0 and not named
 
 
 def _new_param(expr: relax.Expr, params: list[relax.Var], arguments: list[relax.Expr]) -> relax.Var:

@@ -46,20 +46,29 @@ class Budget:
 
 def output_budgets(model: OnnxModel, dims: dict[str, int]) -> dict[str, Budget]:
     """The budget of each output, for open dimensions of sizes `dims`."""
-    shapes = {name: _sized(shape, dims) for name, shape in infer_shapes(model, dims).items()}
-    paths: dict[str, float] = {}
-    for node in model.graph.node:
-        longest = max((paths.get(name, 0.0) for name in node.input), default=0.0)
-        total = longest + reduction_length(node, shapes)
-        paths.update(dict.fromkeys(node.output, total))
-    unit = _coarsest_unit(model)
+    relative = tensor_budgets(model, dims)
+    least = SAFETY * _coarsest_unit(model)
     return {
         value.name: Budget(
-            relative=SAFETY * unit * math.sqrt(max(1.0, paths.get(value.name, 1.0))),
-            floor=_floor(model.graph, value.name),
+            relative=relative.get(value.name, least), floor=_floor(model.graph, value.name)
         )
         for value in model.graph.output
     }
+
+
+def tensor_budgets(model: OnnxModel, dims: dict[str, int]) -> dict[str, float]:
+    """The allowed error of every tensor that a node makes, relative to its largest |value|."""
+    known = {**model.folded_shapes, **infer_shapes(model, dims)}
+    shapes = {name: _sized(shape, dims) for name, shape in known.items()}
+    paths: dict[str, float] = {}
+    # The reference computes constants in an order of its own, too.
+    for node in (*model.folded, *model.graph.node):
+        longest = max((paths.get(name, 0.0) for name in node.input), default=0.0)
+        terms = model.terms.get(node.output[0]) or reduction_length(node, shapes)
+        total = longest + terms
+        paths.update(dict.fromkeys(node.output, total))
+    unit = _coarsest_unit(model)
+    return {name: SAFETY * unit * math.sqrt(max(1.0, path)) for name, path in paths.items()}
 
 
 def _floor(graph: onnx.GraphProto, output: str) -> float:
@@ -97,6 +106,8 @@ def reduction_length(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
     if node.op_type.startswith("Reduce") and x:
         result = shapes.get(node.output[0], [])
         return max(1, math.prod(x) // max(1, math.prod(result)))
+    if node.op_type in ("Sum", "Mean"):
+        return len(node.input)
     if node.op_type in ("AveragePool", "LpPool"):
         return math.prod(attribute(node, "kernel_shape", [1]))
     if node.op_type in ("CumSum", "Einsum", "Attention", "MultiHeadAttention") and x:

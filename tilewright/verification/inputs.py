@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,11 @@ from typing import Any
 import numpy as np
 
 from tilewright.compiler.small_types import numpy_type
-from tilewright.errors import InputError, OptionError
+from tilewright.errors import InputError, OptionError, UnsupportedModel
+
+# Of an input that is drawn at random: an image of 4096 x 4096 in colour has half of them. Both
+# engines' results, in double precision, and what lies between, are several times as large.
+MOST_ELEMENTS = 100_000_000
 
 # A symbolic dimension without an upper bound is tried at its lower bound and at this much more.
 TYPICAL_SIZE = 8
@@ -27,6 +32,14 @@ def random_inputs(
     arrays = {}
     for row in rows:
         shape = [dims[size] if isinstance(size, str) else size for size in row["shape"]]
+        if math.prod(shape) > MOST_ELEMENTS:
+            raise UnsupportedModel(
+                f"random values of shape {shape}, which are {math.prod(shape):.2g}",
+                where=f"input {row['name']!r}",
+                expected=f"at most {MOST_ELEMENTS}: several copies have to fit into memory",
+                hint="give smaller sizes with --shape and --dim, or values with --input; "
+                "--no-verify compiles without the check",
+            )
         dtype = numpy_type(row["dtype"])
         if dtype.kind in "iu":
             array = rng.integers(0, row.get("below", 2), shape)
@@ -49,6 +62,23 @@ def sizes_to_try(dims: Mapping[str, list[int]]) -> list[dict[str, int]]:
         for place, (name, (_, high)) in enumerate(dims.items())
     }
     return [least, larger] if larger != least else [least]
+
+
+def round_sizes(dims: Mapping[str, list[int]]) -> list[dict[str, int]]:
+    """Values that most networks can halve as often as they want to."""
+    return [
+        {name: min(high, max(low, size)) for name, (low, high) in dims.items()}
+        for size in (32, 64)
+        if dims
+    ]
+
+
+def complete_inputs(
+    manifest: dict[str, Any], given: dict[str, np.ndarray], sizes: Mapping[str, int], seed: int
+) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """All inputs, `given` ones first and the rest at random; and the sizes they have."""
+    dims = bind_dimensions(manifest["inputs"], given, sizes)
+    return {**random_inputs(manifest["inputs"], dims, seed), **given}, dims
 
 
 def read_inputs(specs: list[str], rows: list[dict[str, Any]]) -> tuple[dict[str, np.ndarray], bool]:

@@ -38,6 +38,11 @@ def test_offset_and_length_may_be_left_out(folder):
     assert (external_data.read(_tensor(location="sub/data.bin"), folder) == VALUES).all()
 
 
+def test_sizes_whose_product_overflows_are_not_taken_for_an_empty_tensor(folder):
+    with pytest.raises(ModelError, match="ends before the tensor does"):
+        external_data.read(_tensor(dims=(1 << 32, 1 << 32)), folder)
+
+
 def test_an_empty_tensor_reads_nothing(folder):
     assert external_data.read(_tensor(dims=(0, 3)), folder).shape == (0, 3)
 

@@ -10,6 +10,7 @@ from tilewright.compiler.importer.graph import (
     label,
     reads,
     subgraphs,
+    text,
 )
 
 
@@ -53,3 +54,8 @@ def test_a_label_names_node_and_operator():
 def test_an_attribute_or_its_default():
     node = helper.make_node("Gather", ["x", "i"], ["y"], axis=2)
     assert attribute(node, "axis", 0) == 2 and attribute(node, "other", 7) == 7
+
+
+def test_bytes_that_are_no_text_are_no_reason_to_fail():
+    assert text(b"forward") == "forward" and text(3) == 3
+    assert text(b"\xffx") == "\\xffx"

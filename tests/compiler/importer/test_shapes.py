@@ -8,7 +8,7 @@ from onnx import helper
 from tests import models
 from tilewright.compiler.importer import shapes
 from tilewright.compiler.importer.load import load
-from tilewright.errors import OptionError
+from tilewright.errors import ModelError, OptionError
 
 
 def _model(model_file, *inputs):
@@ -69,3 +69,19 @@ def test_stale_shapes_inside_the_file_are_dropped(model_file):
     shapes.apply(model, {"x0": (5, 3)}, {})
     assert not model.graph.value_info
     assert not model.graph.output[0].type.tensor_type.HasField("shape")
+
+
+def test_names_that_are_no_identifiers_become_some(model_file):
+    """TVM would read them as expressions."""
+    model = _model(model_file, ("2*n", "/a/b"), ("2*n", "2_n"), ("1e9", "lambda"), ("p.D.0", "_n"))
+    shapes.apply(model, {}, {"dim_2_n": 3})
+    assert _dims(model) == [
+        *([3, "a_b"], [3, "dim_2_n_"], ["dim_1e9", "lambda_"]),
+        ["p.D.0", "_n"],
+    ]
+
+
+@pytest.mark.parametrize("text", ["99999999999999999999", "9" * 5000])
+def test_a_size_that_is_a_name_has_a_limit(text, model_file):
+    with pytest.raises(ModelError, match="a dimension is called 9999"):
+        shapes.apply(_model(model_file, (text, 2)), {}, {})

@@ -6,6 +6,8 @@ read any file of the user; offsets past the end would read nothing and call it w
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -15,10 +17,15 @@ from onnx import helper
 from tilewright.errors import ModelError, UnsupportedModel
 
 
+def location(tensor: onnx.TensorProto) -> str:
+    """The file that an initialiser names for its data, as the model writes it."""
+    return next((e.value for e in tensor.external_data if e.key == "location"), "")
+
+
 def read(tensor: onnx.TensorProto, folder: Path) -> np.ndarray:
     """The values of an initialiser whose data is external; a read-only view of the file."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    file = _contained(entries.get("location", ""), folder, tensor.name)
+    file = _contained(location(tensor), folder, tensor.name)
     where = f"initialiser {tensor.name!r}, external data {file.name}"
     try:
         dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
@@ -28,7 +35,7 @@ def read(tensor: onnx.TensorProto, folder: Path) -> np.ndarray:
         raise UnsupportedModel(
             f"external data of type {onnx.TensorProto.DataType.Name(tensor.data_type)}", where=where
         )
-    count = int(np.prod(tensor.dims, dtype=np.int64))
+    count = math.prod(tensor.dims)
     offset = _number(entries, "offset", 0, where)
     length = _number(entries, "length", count * dtype.itemsize, where)
     size = file.stat().st_size
@@ -89,6 +96,7 @@ def _bits(data_type: int) -> int:
 
 def _number(entries: dict[str, str], key: str, default: int, where: str) -> int:
     text = entries.get(key, str(default))
-    if not text.isdigit():
-        raise ModelError(f"{key} is {text!r}", where=where, expected="a number of bytes")
+    # Not isdigit(): it takes digits that int() does not, and int() refuses thousands of them.
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise ModelError(f"{key} is {text[:40]!r}", where=where, expected="a number of bytes")
     return int(text)

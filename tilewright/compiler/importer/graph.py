@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import onnx
 
@@ -13,6 +14,12 @@ def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     for node in graph.node:
         for inner in subgraphs(node):
             yield from all_graphs(inner)
+
+
+def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Every node of `graph` and of the graphs inside its nodes."""
+    for inner in all_graphs(graph):
+        yield from inner.node
 
 
 def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
@@ -37,11 +44,15 @@ def domain_of(node: onnx.NodeProto) -> str:
     return "" if node.domain == "ai.onnx" else node.domain
 
 
+def qualified(domain: str, operator: str) -> str:
+    """An operator's name, after its domain unless that is ONNX's own."""
+    return f"{domain}.{operator}" if domain else operator
+
+
 def label(node: onnx.NodeProto) -> str:
     """How a node is called in reports and errors: its name, or its first output."""
     name = node.name or next((name for name in node.output if name), "(no name)")
-    domain = f"{domain_of(node)}." if domain_of(node) else ""
-    return f"{name} ({domain}{node.op_type})"
+    return f"{name} ({qualified(domain_of(node), node.op_type)})"
 
 
 def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object:
@@ -50,3 +61,9 @@ def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object
         if entry.name == name:
             return onnx.helper.get_attribute_value(entry)
     return default
+
+
+def text(value: Any) -> Any:
+    """An attribute, as text where it is some: TVM's importer hands strings over as bytes."""
+    # Bytes that are no text are no word that a converter knows: it refuses them by name.
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value

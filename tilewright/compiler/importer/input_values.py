@@ -1,4 +1,4 @@
-"""Which values an integer input may take, read off what the model does with it.
+"""The inputs of a model, and which values an integer input may take, read off what uses it.
 
 Random numbers make a poor token id: they index past the table. An input that selects rows
 (Gather) takes numbers below the row count; any other integer input takes 0 and 1, which
@@ -7,13 +7,29 @@ suits masks, segment ids and flags.
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx
 
 from tilewright.compiler.importer.graph import attribute
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.compiler.importer.normalise.fold import Shape, infer_shapes
+from tilewright.compiler.importer.small_values import small_values
 
 _PASSES_VALUES_ON = ("Cast", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity", "Expand")
+
+
+def input_rows(model: OnnxModel) -> list[dict[str, Any]]:
+    """Name, dtype and shape of each input; `below` where its values are limited."""
+    limits, small = integer_limits(model), small_values(model)
+    rows = []
+    for value in model.inputs():
+        kind = value.type.tensor_type
+        dtype = small.get(value.name, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name)
+        shape = [dim.dim_param or dim.dim_value for dim in kind.shape.dim]
+        below = {"below": limits[value.name]} if value.name in limits else {}
+        rows.append({"name": value.name, "dtype": dtype, "shape": shape, **below})
+    return rows
 
 
 def integer_limits(model: OnnxModel) -> dict[str, int]:

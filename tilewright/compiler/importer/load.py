@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from tilewright.compiler.importer import external_data
+from tilewright.compiler.importer.check import check_model, check_text
 from tilewright.compiler.importer.graph import all_graphs, label
-from tilewright.compiler.importer.model import INLINE_BYTES, OnnxModel, check_dtype
+from tilewright.compiler.importer.model import INLINE_BYTES, OnnxModel
 from tilewright.errors import ModelError, UnsupportedModel
 
 # Limits of what the installed onnx understands are asked of onnx itself; this one is ours.
@@ -28,6 +29,7 @@ def load(path: Path | str) -> OnnxModel:
     path = Path(path)
     data = _read_bytes(path)
     proto = _parse(data, path)
+    check_text(proto, str(path))
     _check_header(proto, path)
     digest = hashlib.sha256(data)
     del data
@@ -37,7 +39,7 @@ def load(path: Path | str) -> OnnxModel:
         if isinstance(model.weights[name], np.memmap):
             digest.update(np.ascontiguousarray(model.weights[name]))
     model.sha256 = digest.hexdigest()
-    _check_graph(model)
+    check_model(model)
     _keep_true_inputs(model)
     return model
 
@@ -64,6 +66,13 @@ def _parse(data: bytes, path: Path) -> onnx.ModelProto:
     try:
         proto = onnx.ModelProto.FromString(data)
     except DecodeError as error:
+        if "MaxDepth" in str(error):
+            raise UnsupportedModel(
+                "graphs are nested too deeply to be read",
+                where=str(path),
+                expected="at most about 30 branches and loops inside each other",
+                hint="write a chain of branches one after the other",
+            ) from error
         raise ModelError(
             "the file is not an ONNX model, or it is truncated",
             where=str(path),
@@ -111,6 +120,9 @@ def _take_out_weights(model: OnnxModel, folder: Path) -> None:
         kept = []
         for tensor in graph.initializer:
             array = _values(tensor, folder)
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                file = external_data.location(tensor)
+                model.external[file] = model.external.get(file, 0) + array.nbytes
             if graph is model.graph and array.nbytes > INLINE_BYTES:
                 model.weights[tensor.name] = array
             else:
@@ -150,45 +162,6 @@ def _values(tensor: onnx.TensorProto, folder: Path) -> np.ndarray:
         ) from error
 
 
-def _check_interface(model: OnnxModel) -> None:
-    """Refuse what is valid and not for us; onnx's checker calls some of it invalid."""
-    sides = [("input", model.inputs()), ("output", model.graph.output)]
-    for side, value in ((side, value) for side, values in sides for value in values):
-        kind = value.type.WhichOneof("value")
-        if kind not in ("tensor_type", None):
-            raise UnsupportedModel(
-                f"{side} {value.name!r} is a {kind}", where=str(model.path), expected="tensors"
-            )
-    for value in model.inputs():
-        if not value.type.tensor_type.HasField("shape"):
-            raise UnsupportedModel(
-                f"input {value.name!r} has no rank",
-                where=str(model.path),
-                expected="a shape, with names for the open dimensions",
-                hint="export the model with input shapes",
-            )
-        if value.type.tensor_type.elem_type in onnx.TensorProto.DataType.values()[1:]:
-            dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-            check_dtype("string" if dtype.kind == "O" else str(dtype), f"input {value.name!r}")
-
-
-def _check_graph(model: OnnxModel) -> None:
-    _check_interface(model)
-    shown = model.with_weight_types()
-    try:
-        onnx.checker.check_model(shown)
-    except onnx.checker.ValidationError as error:
-        message = " ".join(str(error).split())
-        raise ModelError(
-            f"the model is not valid ONNX: {message}",
-            where=str(model.path),
-            hint="export the model again; onnx.checker.check_model says the same",
-        ) from error
-    for name, array in model.weights.items():
-        if array.dtype.kind == "f" and not np.isfinite(array.sum(dtype=np.float64)):
-            _refuse_non_finite(name, array)
-
-
 # From this version of the IR on, initialisers need not be listed among the inputs.
 _INITIALISERS_ALONE = 4
 
@@ -199,14 +172,3 @@ def _keep_true_inputs(model: OnnxModel) -> None:
     del model.graph.input[:]
     model.graph.input.extend(inputs)
     model.proto.ir_version = max(model.proto.ir_version, _INITIALISERS_ALONE)
-
-
-def _refuse_non_finite(name: str, array: np.ndarray) -> None:
-    bad = np.argwhere(np.isnan(array))
-    if len(bad):
-        raise ModelError(
-            f"{len(bad)} of {array.size} weights are NaN",
-            where=f"initialiser {name!r}, first at {bad[0].tolist()}",
-            expected="finite weights (infinities are allowed)",
-            hint="the training run diverged, or the file is damaged",
-        )

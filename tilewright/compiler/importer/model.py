@@ -31,12 +31,22 @@ DTYPES = (
 
 @dataclass
 class OnnxModel:
-    """A checked model. `graph` has no initialiser above INLINE_BYTES; `weights` has those."""
+    """A checked model. `graph` has no initialiser above INLINE_BYTES; `weights` has those.
+
+    `external` has the files beside the model that tensors come from, with how many bytes of each.
+    """
 
     path: Path
     sha256: str
     proto: onnx.ModelProto
     weights: dict[str, np.ndarray] = field(default_factory=dict)
+    external: dict[str, int] = field(default_factory=dict)
+    # Nodes that were computed at compile time, in order, and the shapes of what they read and made:
+    # their rounding errors are in the constants, and in what the reference computes.
+    folded: list[onnx.NodeProto] = field(default_factory=list)
+    folded_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    # K of results (verification/budget.py), where the graph does not tell any more.
+    terms: dict[str, int] = field(default_factory=dict)
 
     @property
     def graph(self) -> onnx.GraphProto:

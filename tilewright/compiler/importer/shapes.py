@@ -6,10 +6,12 @@ the same one; then names are bound, in all inputs at once.
 
 from __future__ import annotations
 
+import keyword
+import re
 from collections.abc import Mapping, Sequence
 
 from tilewright.compiler.importer.model import OnnxModel
-from tilewright.errors import OptionError
+from tilewright.errors import ModelError, OptionError
 
 # Sizes a symbolic dimension may take when nobody bounds it.
 DEFAULT_BOUNDS = (1, (1 << 31) - 1)
@@ -58,14 +60,44 @@ def open_dimensions(model: OnnxModel) -> list[str]:
 
 
 def _name_open_dimensions(model: OnnxModel) -> None:
+    names: dict[str, str] = {}
     for value in model.inputs():
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             # Exporters write -1 or "?" for an open dimension; 0 is an empty tensor.
             named = dim.HasField("dim_value") or dim.dim_param not in ("", "?")
             if not named or dim.dim_value < 0:
                 dim.dim_param = f"{value.name}_d{axis}"
-            if dim.dim_param.isdigit():
-                dim.dim_value = int(dim.dim_param)
+            if dim.dim_param and not dim.dim_param.isdecimal():
+                dim.dim_param = _identifier(dim.dim_param, names)
+            if dim.dim_param.isdecimal():
+                dim.dim_value = _size(dim.dim_param, value.name)
+
+
+def _identifier(text: str, names: dict[str, str]) -> str:
+    """A name for the dimension `text`, the same for the same: TVM would read `2*n` as a product.
+
+    `names` has those that are given.
+    """
+    if text not in names:
+        plain = text
+        if not re.fullmatch(r"[A-Za-z_][\w.]{0,63}", text, re.ASCII):
+            plain = re.sub(r"\W+", "_", text, flags=re.ASCII)[:64].strip("_")
+            plain = plain if re.match("[A-Za-z]", plain) else f"dim_{plain}"
+        while plain in {*names.values(), *keyword.kwlist}:
+            plain += "_"
+        names[text] = plain
+    return names[text]
+
+
+def _size(text: str, name: str) -> int:
+    """A size that is written where names are."""
+    if len(text) > len(str(DEFAULT_BOUNDS[1])):
+        raise ModelError(
+            f"a dimension is called {text[:40]}",
+            where=f"input {name!r}",
+            expected=f"a name, or a size up to {DEFAULT_BOUNDS[1]}",
+        )
+    return int(text)
 
 
 def _sizes_from_shapes(model: OnnxModel, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tilewright.targets.rules import (
@@ -44,16 +44,19 @@ class Choice:
 
 
 def lower(
-    call: GroupCall, target: Target, choice: Choice | None = None
+    call: GroupCall,
+    target: Target,
+    choice: Choice | None = None,
+    rules: Sequence[Rule] = RULES,
 ) -> tuple[Rule, Lowered] | dict[str, str]:
-    """The first rule that takes `call` and its kernels; else why each refused, by name.
+    """The first of `rules` that takes `call` and its kernels; else why each refused, by name.
 
     With `choice`, that rule with those knobs. Raises KnobError where they do not fit.
     """
     if choice is not None:
-        return lower_by(choice.rule, call, target, Choices(call.name, choice.knobs))
+        return lower_by(choice.rule, call, target, Choices(call.name, choice.knobs), rules)
     refusals: dict[str, str] = {}
-    for rule in RULES:
+    for rule in rules:
         if not isinstance(call.spec, rule.spec):
             continue
         reason = rule.refuses(call, target) or rule.slower(call, target)
@@ -63,12 +66,18 @@ def lower(
     return refusals
 
 
-def lower_by(name: str, call: GroupCall, target: Target, choices: Choices) -> tuple[Rule, Lowered]:
+def lower_by(
+    name: str,
+    call: GroupCall,
+    target: Target,
+    choices: Choices,
+    rules: Sequence[Rule] = RULES,
+) -> tuple[Rule, Lowered]:
     """The rule called `name` and its kernels, with the knobs that `choices` gives.
 
     Raises KnobError where the rule does not take the group, or the knobs are not those it has.
     """
-    rule = next((rule for rule in able(call, target) if rule.name == name), None)
+    rule = next((rule for rule in able(call, target, rules) if rule.name == name), None)
     if rule is None:
         raise KnobError(f"rule {name} does not take it")
     with choosing(choices):
@@ -78,7 +87,7 @@ def lower_by(name: str, call: GroupCall, target: Target, choices: Choices) -> tu
     return rule, lowered
 
 
-def able(call: GroupCall, target: Target) -> list[Rule]:
-    """The rules that have kernels for `call`, fast or not."""
-    kinds = (rule for rule in RULES if isinstance(call.spec, rule.spec))
+def able(call: GroupCall, target: Target, rules: Sequence[Rule] = RULES) -> list[Rule]:
+    """Those of `rules` that have kernels for `call`, fast or not."""
+    kinds = (rule for rule in rules if isinstance(call.spec, rule.spec))
     return [rule for rule in kinds if rule.refuses(call, target) is None]

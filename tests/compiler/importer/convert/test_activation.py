@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
-from tests.net import CONTRIB, Net, keeps_numbers
+from tests.net import CONTRIB, Net, answers_each, keeps_numbers
 
 X = {"x": np.float32([[-100, -4, -0.5, 0], [0.25, 3, 9, 100]])}
 
@@ -15,6 +16,14 @@ def test_answers_as_onnx_runtime_does(op, alpha, tmp_path):
     attrs = {} if alpha is None else {"alpha": alpha}
     y = net.add(op, "x", domain=CONTRIB if op == "QuickGelu" else "", **attrs)
     keeps_numbers(net.model(y), tmp_path, given=X)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_exponential_units_keep_the_type(dtype, tmp_path):
+    net = Net(opset=17)
+    net.input("x", (2, 4), onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+    proto = net.model(net.Elu("x", alpha=0.5), net.Selu("x"))
+    answers_each(proto, tmp_path, {"x": X["x"].astype(dtype)}, tolerance=np.finfo(dtype).eps * 4)
 
 
 def test_gelu_of_onnx_runtime(tmp_path):

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from tests import models
+from tests.compiling import compile_here, module_of
 from tests.net import Net, answers_each, fused, keeps_numbers
 from tests.passes.graphs import calls
+from tilewright.errors import ModelError
 
 KINDS = {"int32": models.onnx.TensorProto.INT32, "int64": models.INT64}
 
@@ -95,6 +97,32 @@ def test_parts_whose_sizes_are_computed(tmp_path):
     answers_each(proto, tmp_path, *({"x": x, "sizes": np.array(sizes)} for sizes in each))
 
 
+@pytest.mark.parametrize(
+    "start, end, step", [(1, 2, -(1 << 63)), (3, 0, 1 - (1 << 63)), (0, 9, 1 << 62)]
+)
+def test_steps_beyond_any_size(start, end, step, tmp_path):
+    net = Net(x=(5, 2))
+    y = net.Slice("x", *(net.ints(n) for n in (start, end, 0, step)))
+    made = net.model(net.Concat("x", y, axis=0))
+    answers_each(made, tmp_path, {"x": np.arange(10, dtype=np.float32).reshape(5, 2)})
+
+
+def test_parts_some_of_which_are_empty(tmp_path):
+    net = Net(x=(2, 6))
+    proto = net.model(*net.add("Split", "x", net.ints(0, 4, 0, 2), axis=1, outputs=4))
+    answers_each(proto, tmp_path, {"x": np.arange(12, dtype=np.float32).reshape(2, 6)})
+
+
+def test_parts_that_do_not_fit_are_refused(tmp_path):
+    """As many sizes are kept outside the graph, where onnx does not see them."""
+    node = models.onnx.helper.make_node("Split", ["x", "sizes"], ["y"], name="cut")
+    sizes = {"sizes": np.zeros(1000, np.int64)}
+    proto = models.model([node], [models.value("x", (2, 3))], [models.value("y", ("n", 3))], sizes)
+    with pytest.raises(ModelError, match="sizes of the parts do not fit: 1000, 0 in all") as info:
+        compile_here(proto, tmp_path, until="import")
+    assert info.value.where == "node cut (Split)" and info.value.expected.startswith("1,")
+
+
 @pytest.mark.parametrize("largest", [0, 1])
 def test_the_first_of_all_in_order(largest, tmp_path):
     net = _computed(Net(opset=18, x=("n", 5)), k=(1,))
@@ -141,3 +169,26 @@ def test_sequences_of_their_own_length_are_turned(batch, time, tmp_path):
     proto = net.model(net.ReverseSequence("x", "lengths", batch_axis=batch, time_axis=time))
     x = np.arange(32, dtype=np.float32).reshape(4, 4, 2)
     answers_each(proto, tmp_path, {"x": x, "lengths": np.array([1, 4, 2, 3])})
+
+
+@pytest.mark.parametrize("mode", ["linear", "circular"])
+@pytest.mark.parametrize("axis", [1, -2])
+def test_new_steps_in_a_cache(mode, axis, tmp_path):
+    """ONNX Runtime has no TensorScatter."""
+    net = Net(opset=24, cache=(2, 5, 5, 3))
+    shape = (2, 2, 5, 3) if axis == 1 else (2, 5, 2, 3)
+    net.input("update", shape, models.FLOAT)
+    net.input("starts", (2,))
+    proto = net.model(net.TensorScatter("cache", "update", "starts", axis=axis, mode=mode))
+    random = np.random.default_rng(8)
+    cache, update = (random.standard_normal(s).astype(np.float32) for s in ((2, 5, 5, 3), shape))
+    starts = np.array([4 if mode == "circular" else 3, 1])
+    expected = cache.copy()
+    for batch, start in enumerate(starts):
+        for step in range(2):
+            at = (start + step) % 5
+            if axis == 1:
+                expected[batch, at] = update[batch, step]
+            else:
+                expected[batch, :, at] = update[batch, :, step]
+    np.testing.assert_array_equal(module_of(proto, tmp_path)(cache, update, starts), expected)

@@ -12,7 +12,7 @@ from tests import models
 from tests.compiling import compile_here, module_of, reference
 from tests.examples import examples
 from tilewright.compiler import runtime
-from tilewright.errors import UnsupportedModel
+from tilewright.errors import ModelError, UnsupportedModel
 from tilewright.ops.recurrent import GATES
 
 RESULTS = {"LSTM": ("Y", "Y_h", "Y_c"), "GRU": ("Y", "Y_h"), "RNN": ("Y", "Y_h")}
@@ -168,3 +168,21 @@ def test_the_evaluator_of_onnx_agrees(tmp_path):
     proto = _model("GRU", linear_before_reset=1)
     feed = _feed(proto, {})
     _agrees(module_of(proto, tmp_path), proto, feed, ReferenceEvaluator(proto).run(None, feed))
+
+
+@pytest.mark.parametrize(
+    "wrong, says",
+    [
+        ({"direction": "sideways"}, "the direction is 'sideways'"),
+        ({"hidden_size": 5}, r"W has shape \[1, 24, 5\]"),
+        ({"activations": ["Tanh"]}, "1 activations"),
+    ],
+)
+def test_what_does_not_fit(wrong, says, tmp_path):
+    with pytest.raises(ModelError, match=says) as info:
+        proto = _model("LSTM")
+        proto.graph.node[0].attribute.extend(helper.make_attribute(*w) for w in wrong.items())
+        if "hidden_size" in wrong:
+            del proto.graph.node[0].attribute[0]
+        compile_here(proto, tmp_path, until="import")
+    assert "(LSTM)" in info.value.where and info.value.expected

@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import models
+from tests.compiling import compile_here
 from tests.examples import examples
 from tests.net import Net, answers_each
 from tilewright.compiler.importer.convert.reduction import OPERATORS
+from tilewright.errors import UnsupportedModel
 
 X = np.random.default_rng(0).uniform(0.1, 2.0, (2, 3, 4)).astype(np.float32)
 
@@ -81,3 +83,10 @@ def test_any_axes_of_any_shape(data, tmp_path_factory):
     orders = st.permutations(range(-len(shape), 0))
     each = [{"x": x, "axes": np.array(data.draw(orders)[:count])} for _ in range(3)]
     answers_each(proto, tmp_path_factory.mktemp("any"), *each)
+
+
+def test_the_mean_of_nothing_is_refused(tmp_path):
+    net = Net(opset=18, x=(2, 0, 4))
+    proto = net.model(net.ReduceMean("x", net.ints(1)))
+    with pytest.raises(UnsupportedModel, match="ReduceMean of a tensor without elements"):
+        compile_here(proto, tmp_path, until="import")

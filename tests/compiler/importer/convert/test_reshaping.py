@@ -50,6 +50,14 @@ def test_expand_to_what_is_computed(tmp_path):
     answers_each(proto, tmp_path, *({"x": x, "shape": np.array(shape)} for shape in each))
 
 
+@pytest.mark.parametrize("shape", [[1], [1, 1], [2, 1, 1], [3, 1], [4, 3]])
+def test_expand_what_has_an_open_size(shape, tmp_path):
+    net = Net(opset=21, x=("n", 1))
+    proto = net.model(net.Expand("x", net.ints(*shape)))
+    sizes = (1, shape[-2]) if len(shape) > 1 and shape[-2] > 1 else (1, 5)
+    answers_each(proto, tmp_path, *({"x": np.ones((n, 1), np.float32)} for n in sizes))
+
+
 def test_expand_to_fewer_axes_than_there_are(tmp_path):
     answers_each(_model("Expand", "shape", 1), tmp_path, *_given("shape", [4], [1]))
 
@@ -99,3 +107,9 @@ def test_constants_in_a_branch(attrs, tmp_path):
     net = Net(opset=21)
     net.input("c", (), models.onnx.TensorProto.BOOL)
     answers_each(net.model(net.If("c", **branches)), tmp_path, {"c": np.array(True)})
+
+
+def test_nothing_has_no_element(tmp_path):
+    net = Net(opset=18, x=(2,))
+    proto = net.model(net.OptionalHasElement(), net.Neg("x"))
+    answers_each(proto, tmp_path, {"x": np.zeros(2, np.float32)})

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.net import Net, answers_each
+from tests.net import Net, answers_each, fused
+from tests.passes.graphs import calls
 from tilewright.compiler.importer.convert.resizing import resize
 from tilewright.errors import UnsupportedModel
 
@@ -28,6 +29,7 @@ def _given(by: str, each) -> list[dict[str, np.ndarray]]:
 
 
 MODES = pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+CORNERS = {"coordinate_transformation_mode": "align_corners"}
 TRANSFORMS = ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
 
 
@@ -81,6 +83,90 @@ def test_a_region(tmp_path):
         for roi, size in itertools.product(regions, sizes)
     ]
     answers_each(proto, tmp_path, *given, tolerance=1e-4)
+
+
+def _constant(by: str, values, x=X.shape, opset: int = 18, **attrs):
+    net = Net(opset=opset, x=x)
+    dtype = np.int64 if by == "sizes" else np.float32
+    given = net.const(values, dtype)
+    return net.model(net.Resize("x", "", *([given] if by == "scales" else ["", given]), **attrs))
+
+
+@pytest.mark.parametrize(
+    "by, values, attrs",
+    [
+        ("scales", [1, 1, 0.6, 0.55], {"mode": "linear"}),
+        ("scales", [1, 1, 0.6, 0.55], {"mode": "cubic"}),
+        ("scales", [1.5, 1], {"axes": [2, 3]}),
+        ("scales", [0.6, 2], {"axes": [3, -2], "mode": "linear"}),
+        ("scales", [1, 2, 1, 1], {"mode": "linear"}),
+        ("scales", [1, 1, 2.0, 2.5], {"coordinate_transformation_mode": "half_pixel_symmetric"}),
+        ("scales", [1, 1, 0.2, 0.3], {"coordinate_transformation_mode": "align_corners"}),
+        ("sizes", [3, 7], {"axes": [2, 3], "keep_aspect_ratio_policy": "not_larger"}),
+        ("sizes", [3, 7], {"axes": [2, 3], "keep_aspect_ratio_policy": "not_smaller"}),
+        ("sizes", [1, 2, 3, 4], {"mode": "linear", "antialias": 1}),
+        ("sizes", [1, 2, 7, 4], {"mode": "cubic", "antialias": 1}),
+        ("sizes", [1, 2, 7, 4], {"mode": "cubic", "exclude_outside": 1}),
+        ("sizes", [1, 2, 7, 13], {"nearest_mode": "ceil"}),
+    ],
+)
+def test_constants_that_tvm_ignores(by, values, attrs, tmp_path):
+    answers_each(_constant(by, values, **attrs), tmp_path, {"x": X}, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("x", [X.shape, (1, 2, "h", "w")])
+@pytest.mark.parametrize(
+    "by, values, attrs",
+    [
+        ("scales", [1, 1, 2, 2], {"coordinate_transformation_mode": "asymmetric"}),
+        ("scales", [1, 1, 3, 2], {}),
+        ("scales", [1, 1, 2, 2], {"mode": "linear"}),
+        ("sizes", [1, 2, 13, 11], {"mode": "linear"}),
+        ("sizes", [1, 2, 3, 11], {"mode": "cubic"}),
+        (
+            "sizes",
+            [1, 2, 9, 4],
+            {"mode": "linear", **CORNERS},
+        ),
+    ],
+)
+def test_what_is_common_is_one_operator(by, values, attrs, x, tmp_path):
+    attrs = {"nearest_mode": "floor", **attrs}
+    proto = _constant(by, values, x, **attrs)
+    assert calls(fused(proto, tmp_path).mod) == ["relax.image.resize2d"]
+    answers_each(proto, tmp_path, {"x": X}, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 7), (1, 2, 3, 4, 5)])
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_other_ranks(shape, mode, tmp_path):
+    x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    proto = _constant("scales", [1, 1, *[2] * (len(shape) - 2)], shape, mode=mode)
+    answers_each(proto, tmp_path, {"x": x}, tolerance=1e-4)
+
+
+def test_the_size_of_another_open_value(tmp_path):
+    net = Net(opset=18, x=(1, 2, "h", "w"))
+    net.input("other", (1, 2, "a", "b"), 1)
+    y = net.Resize("x", "", "", net.Shape("other"), mode="linear")
+    other = np.ones((1, 2, 9, 4), np.float32)
+    answers_each(net.model(net.Add(y, "other")), tmp_path, {"x": X, "other": other}, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("operator, opset", [("Upsample", 9), ("Upsample", 7), ("Resize", 10)])
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_before_there_was_a_choice(operator, opset, mode, tmp_path):
+    scales = [1.0, 1.0, 2.0, 1.5]
+    net = Net(opset=opset, x=X.shape)
+    if opset == 7:
+        proto = net.model(net.add(operator, "x", scales=scales, mode=mode))
+    else:
+        proto = net.model(net.add(operator, "x", net.const(scales), mode=mode))
+    answers_each(proto, tmp_path, {"x": X}, tolerance=1e-4)
+    if operator == "Resize" and mode == "nearest":
+        net = Net(opset=opset, x=X.shape)
+        proto = net.model(net.Resize("x", net.const([1, 1, 0.6, 0.5]), mode=mode))
+        answers_each(proto, tmp_path, {"x": X})
 
 
 def test_an_unknown_mode_is_refused():

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import types
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from tvm import relax
+from tvm.ir import GenericConst
 
 from tests import models
 from tests.compiling import compile_here, module_of, reference
 from tests.net import Net, keeps_numbers
+from tilewright.compiler.importer.convert import table
 from tilewright.compiler.importer.convert.to_relax import to_relax
 from tilewright.compiler.importer.load import load
 from tilewright.errors import UnsupportedModel
@@ -85,3 +90,43 @@ def test_inputs_that_are_not_given_are_none_for_tvms_converters(tmp_path):
     parts = net.add("Split", "x", axis=1, num_outputs=2, outputs=2)
     padded = net.Pad("x", net.ints(0, 1, 0, 1))
     keeps_numbers(net.model(*parts, padded), tmp_path)
+
+
+def test_an_error_of_our_own_stays_what_it_is(tmp_path, monkeypatch):
+    """Only what TVM's converters raise is put down to the model."""
+
+    def fails(*_: object) -> None:
+        raise KeyError("ours")
+
+    ours = types.FunctionType(fails.__code__, {**globals(), "__name__": "tilewright.x"}, "fails")
+    monkeypatch.setitem(table._OURS, ("", "Clip"), ours)
+    with pytest.raises(KeyError, match="ours"):
+        compile_here(models.unary("Clip"), tmp_path, until="import")
+    monkeypatch.setitem(table._OURS, ("", "Clip"), fails)
+    with pytest.raises(UnsupportedModel, match="cannot be converted"):
+        compile_here(models.unary("Clip"), tmp_path, until="import")
+
+
+@pytest.mark.parametrize("times", [1 << 33, 1 << 62])
+def test_a_tensor_that_is_absurdly_large_names_its_node(times, tmp_path):
+    """With an open size ONNX knows nothing of it, but the converter does."""
+    net = Net(x=("n",))
+    proto = net.model(net.Tile("x", net.ints(times)))
+    with pytest.raises(UnsupportedModel, match="a tensor of shape") as info:
+        compile_here(proto, tmp_path, until="import")
+    assert "(Tile)" in info.value.where
+
+
+def test_large_constants_are_not_computed_by_converters(tmp_path):
+    """TVM's Concat joins constants with numpy: thirty of them would be gigabytes."""
+    net = Net(x=(1,))
+    y = net.weight(1 << 20)
+    for _ in range(5):
+        y = net.Concat(y, y, axis=0)
+    work = compile_here(net.model(net.Add(y, "x")), tmp_path, until="import")
+    sizes: list[int] = []
+    relax.analysis.post_order_visit(
+        work.mod["main"],
+        lambda e: sizes.append(e.value.numpy().size) if isinstance(e, GenericConst) else None,
+    )
+    assert 1 << 20 <= max(sizes) <= 1 << 22

@@ -164,3 +164,52 @@ def test_infers_types_and_knows_those_of_weights(model_file):
         **dict.fromkeys("xyw", "float32"),
         "s": "int64",
     }
+
+
+def _doubled(times: int) -> list:
+    nodes = [make("Concat", [f"d{n}", f"d{n}"], [f"d{n + 1}"], axis=0) for n in range(times)]
+    return [*nodes, make("ReduceSum", [f"d{times}"], ["y"]), make("Relu", ["x"], ["z"])]
+
+
+def test_many_small_steps_do_not_add_up(model_file):
+    weights = {"d0": np.ones(1000, np.float32)}
+    model = _folded(_doubled(30), model_file, outputs=("y", "z"), weights=weights)
+    assert max(array.nbytes for array in model.constants().values()) <= fold.MAX_GROWTH_BYTES
+
+
+def test_long_vectors_are_no_shapes(model_file):
+    """As one, each element of this would be a message of its own: 2^40 of them."""
+    nodes = [make("Reshape", ["x", "flat"], ["d0"]), *_doubled(40)]
+    proto = models.model(
+        nodes,
+        [models.value("x", (2, 3))],
+        [models.value("y", (1,)), models.value("z", (2, 3))],
+        {"flat": np.array([-1])},
+    )
+    assert fold.infer_shapes(load(model_file(proto)))["d40"] == (6 << 40,)
+
+
+def test_a_long_range_is_no_shape(model_file):
+    nodes = [make("Range", ["zero", "many", "one"], ["r"]), make("ReduceMax", ["r"], ["y"])]
+    nodes.append(make("Relu", ["x"], ["z"]))
+    weights = {"zero": np.int64(0), "many": np.int64(4e9), "one": np.int64(1)}
+    proto = models.model(
+        nodes,
+        [models.value("x", (2, 3))],
+        [models.value("y", (1,), models.INT64), models.value("z", (2, 3))],
+        weights,
+    )
+    assert fold.infer_shapes(load(model_file(proto)))["r"] == (4_000_000_000,)
+
+
+def test_what_was_computed_is_remembered_where_it_has_rounding_errors(model_file):
+    nodes = [
+        make("MatMul", ["a", "b"], ["ab"], name="product"),
+        make("Shape", ["x"], ["s"]),
+        make("Reshape", ["ab", "s"], ["abs"], name="shaped"),
+        make("Add", ["x", "abs"], ["y"]),
+    ]
+    weights = {"a": models.weight("a", (6, 9)), "b": models.weight("b", (9, 4))}
+    model = _folded(nodes, model_file, weights=weights)
+    assert [node.name for node in model.folded] == ["product", "shaped"]
+    assert model.folded_shapes["a"] == (6, 9) and model.folded_shapes["abs"] == (2, 3, 4)

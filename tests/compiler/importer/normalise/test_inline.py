@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from onnx import helper
 
 from tests import models
 from tests.compiling import module_of
 from tilewright.compiler.importer.load import load
 from tilewright.compiler.importer.normalise.inline import inline_functions
+from tilewright.errors import UnsupportedModel
 
 make = helper.make_node
 
@@ -43,3 +45,24 @@ def test_a_model_without_functions_is_left_alone(model_file):
     before = model.proto
     inline_functions(model)
     assert model.proto is before
+
+
+def test_functions_that_multiply_are_refused_before_they_are_inlined(model_file):
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    proto = models.model(
+        [make("F39", ["x"], ["y"], domain="own")],
+        [models.value("x", (2, 3))],
+        [models.value("y", (2, 3))],
+        opsets=opsets[1:],
+    )
+    for n in range(40):
+        inner, domain = (f"F{n - 1}", "own") if n else ("Relu", "")
+        body = [
+            make(inner, ["a"], ["b"], domain=domain),
+            make(inner, ["b"], ["c"], domain=domain),
+        ]
+        proto.functions.append(helper.make_function("own", f"F{n}", ["a"], ["c"], body, opsets))
+    model = load(model_file(proto))
+    with pytest.raises(UnsupportedModel, match="nodes are left when") as info:
+        inline_functions(model)
+    assert "F0, F1" in info.value.where and "100000" in info.value.expected

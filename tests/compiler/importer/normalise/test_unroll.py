@@ -110,3 +110,64 @@ def test_long_loops_are_left(model_file, monkeypatch):
     module = importlib.import_module("tilewright.compiler.importer.normalise.unroll")
     monkeypatch.setattr(module, "MOST_STEPS", 4)
     assert "Scan" in _normalised(proto, model_file)
+    model = load(model_file(proto))
+    normalise(model)
+    # What is left alone has given nothing to the graph.
+    assert list(model.constants()) == []
+
+
+def test_a_loop_that_is_one_node_is_a_change(tmp_path):
+    inputs = [models.value(name, (3,)) for name in "sx"]
+    outputs = [models.value(name, (3,)) for name in "t"]
+    body = helper.make_graph([make("Add", ["s", "x"], ["t"])], "body", inputs, outputs)
+    net = Net(start=(3,), x=(1, 3))
+    proto = net.model(net.add("Scan", "start", "x", body=body, num_scan_inputs=1))
+    answers_each(proto, tmp_path, {"start": np.ones(3, np.float32), "x": X[:1]})
+
+
+@pytest.mark.parametrize("rows", [2, 3])
+def test_the_branch_that_is_taken(rows, model_file, tmp_path):
+    """Its results are two, what it makes is called as in the other one, and it reads `scale`."""
+
+    def branch(operator: str, name: str):
+        nodes = [make(operator, ["x", "scale"], ["t"]), make("Neg", ["t"], ["u"])]
+        outputs = [models.value(value, (rows,)) for value in ("t", "u")]
+        return helper.make_graph(nodes, name, [], outputs)
+
+    net = Net(x=(rows,))
+    net.input("scale", (rows,), models.FLOAT)
+    known = net.Equal(net.Size("x"), net.const(3, np.int64))
+    made = net.add(
+        *("If", known),
+        outputs=2,
+        then_branch=branch("Mul", "yes"),
+        else_branch=branch("Sub", "no"),
+    )
+    proto = net.model(*made)
+    model = load(model_file(proto))
+    normalise(model)
+    assert model.graph.node[0].op_type == ("Mul" if rows == 3 else "Sub")
+    x = np.arange(rows, dtype=np.float32)
+    answers_each(proto, tmp_path, {"x": x, "scale": x + 2})
+
+
+def test_loops_in_loops_multiply(model_file):
+    inner = make("Add", ["old0", "old0"], ["new0"])
+    for n in range(3):
+        body = helper.make_graph(
+            [make("Identity", [f"go{n}"], [f"on{n}"]), inner],
+            "body",
+            [
+                models.value(f"i{n}", (), models.INT64),
+                models.value(f"go{n}", (), TensorProto.BOOL),
+                models.value(f"old{n}", (3,)),
+            ],
+            [models.value(f"on{n}", (), TensorProto.BOOL), models.value(f"new{n}", (3,))],
+        )
+        inner = make("Loop", ["many", "keep", f"old{n + 1}"], [f"new{n + 1}"], body=body)
+    weights = {"many": np.int64(200), "keep": np.bool_(True)}
+    inner.input[2] = "x"
+    proto = models.model([inner], [models.value("x", (3,))], [models.value("new3", (3,))], weights)
+    model = load(model_file(proto))
+    normalise(model)
+    assert [node.op_type for node in model.graph.node] == ["Loop"]

@@ -1,4 +1,4 @@
-"""Converters of activations that TVM's importer does not have, or not under their domain."""
+"""Converters of activations: what TVM's importer lacks, or has for float32 alone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,26 @@ def celu(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax
     power = bb.emit(relax.op.exp(bb.emit(relax.op.divide(x, alpha))))
     below = bb.emit(relax.op.multiply(alpha, bb.emit(relax.op.subtract(power, one))))
     return relax.op.add(bb.emit(relax.op.nn.relu(x)), bb.emit(relax.op.minimum(below, zero)))
+
+
+def elu(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """X above 0, alpha * (exp(x) - 1) below: ONNX operator Elu, alpha 1 by default."""
+    return _elu(bb, inputs[0], attrs.get("alpha", 1.0))
+
+
+def selu(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """Elu times gamma: ONNX operator Selu."""
+    x = inputs[0]
+    gamma = attrs.get("gamma", 1.05070102214813232421875)
+    y = bb.emit(_elu(bb, x, attrs.get("alpha", 1.67326319217681884765625)))
+    return relax.op.multiply(relax.const(gamma, str(x.ty.dtype)), y)
+
+
+def _elu(bb: relax.BlockBuilder, x: relax.Expr, alpha: float) -> relax.Expr:
+    one, factor = (relax.const(v, str(x.ty.dtype)) for v in (1, -alpha))
+    lacks = bb.emit(relax.op.subtract(one, bb.emit(relax.op.exp(x))))
+    below = bb.emit(relax.op.multiply(factor, bb.emit(relax.op.nn.relu(lacks))))
+    return relax.op.add(below, bb.emit(relax.op.nn.relu(x)))
 
 
 def swish(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:

@@ -17,7 +17,9 @@ from tilewright.compiler.importer.convert.sizes import (
     sizes_of,
     stock,
 )
+from tilewright.compiler.importer.graph import text
 from tilewright.compiler.small_types import computed_name
+from tilewright.errors import ModelError
 
 
 def gather(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
@@ -94,9 +96,17 @@ def _scalar_tensor(bb: relax.BlockBuilder, value: relax.Expr) -> relax.Expr:
 
 
 def split(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
-    """Split into parts whose sizes are computed."""
-    x, sizes = inputs[0], sizes_of(bb, as_int64(bb, inputs[1]), "part")
-    axis = attrs.get("axis", 0) % x.ty.ndim
+    """Split into parts whose sizes are computed, or some of which are empty: TVM refuses those."""
+    x, axis = inputs[0], attrs.get("axis", 0) % inputs[0].ty.ndim
+    if len(inputs) < 2 or not isinstance(inputs[1].ty, relax.TensorType):
+        return stock("Split", bb, inputs, attrs, opset)
+    if isinstance(inputs[1], GenericConst):
+        sizes = [int(size) for size in inputs[1].value.numpy().reshape(-1)]
+        _check_parts(sizes, x.ty.shape[axis], attrs["tvm_custom"]["num_outputs"])
+        if all(sizes):
+            return stock("Split", bb, inputs, attrs, opset)
+    else:
+        sizes = sizes_of(bb, as_int64(bb, inputs[1]), "part")
 
     def compute(x: te.Tensor, start: Size, size: Size) -> te.Tensor:
         shape = [size if n == axis else own for n, own in enumerate(x.shape)]
@@ -111,6 +121,42 @@ def split(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> rela
         starts.append(starts[-1] + size)
     parts = zip(starts, sizes, strict=True)
     return relax.Tuple([kernel(bb, compute, x, *part, name="part") for part in parts])
+
+
+# A step beyond any size takes one element, like one of 2^63, with which TVM's sizes overflow.
+_LONGEST_STEP = 1 << 31
+
+
+def slice_(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """Slice (ONNX operator Slice): TVM refuses what goes back from before its end, to nothing."""
+    x, *given = inputs
+    if opset < 10 or not all(isinstance(v, GenericConst) for v in given if v is not None):
+        return stock("Slice", bb, inputs, attrs, opset)
+    starts, ends, axes, steps = [
+        None if v is None else v.value.numpy().tolist()
+        for v in (*given, *[None] * (4 - len(given)))
+    ]
+    if not isinstance(x.ty, relax.TensorType) or len(starts) != len(ends):
+        return stock("Slice", bb, inputs, attrs, opset)
+    axes = list(range(len(starts))) if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
+    for n, (axis, step) in enumerate(zip(axes, steps, strict=False)):
+        size = x.ty.shape[axis] if -x.ty.ndim <= axis < x.ty.ndim else None
+        if step and isinstance(size, IntImm):
+            steps[n] = max(-_LONGEST_STEP, min(step, _LONGEST_STEP))
+            if not range(*slice(starts[n], ends[n], step).indices(size.value)):
+                starts[n], ends[n], steps[n] = 0, 0, 1
+    return stock("Slice", bb, [x, *map(numbers, (starts, ends, axes, steps))], attrs, opset)
+
+
+def _check_parts(sizes: list[int], whole: object, count: int) -> None:
+    """As onnx does, but for vectors that are too long to stay in the graph."""
+    fits = len(sizes) == count and all(size >= 0 for size in sizes)
+    if not fits or (isinstance(whole, IntImm) and sum(sizes) != whole.value):
+        raise ModelError(
+            f"the sizes of the parts do not fit: {len(sizes)}, {sum(sizes)} in all",
+            expected=f"{count}, none negative, {whole} in all",
+        )
 
 
 def top_k(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
@@ -194,3 +240,27 @@ def reverse_sequence(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: i
         return te.compute(x.shape, element, name="reverse_sequence")
 
     return kernel(bb, compute, x, lengths, name="reverse_sequence")
+
+
+def tensor_scatter(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """TensorScatter: a cache with new steps in it, for each batch from its own place on.
+
+    A circular cache goes on at its start (ONNX, since version 24).
+    """
+    cache, update, starts = [*inputs, None][:3]
+    axis = attrs.get("axis", -2) % cache.ty.ndim
+    circular = text(attrs.get("mode", "linear")) == "circular"
+
+    def compute(cache: te.Tensor, update: te.Tensor, *starts: te.Tensor) -> te.Tensor:
+        def element(*at: tirx.Var) -> tirx.Expr:
+            step = at[axis].astype("int64") - (starts[0](at[0]) if starts else 0)
+            if circular:
+                step = tirx.floormod(step, cache.shape[axis])
+            new = update(*(step if n == axis else i for n, i in enumerate(at)))
+            inside = tirx.all(step >= 0, step < update.shape[axis])
+            return tirx.if_then_else(inside, new, cache(*at))
+
+        return te.compute(cache.shape, element, name="tensor_scatter")
+
+    given = [] if starts is None else [as_int64(bb, starts)]
+    return kernel(bb, compute, cache, update, *given, name="tensor_scatter")

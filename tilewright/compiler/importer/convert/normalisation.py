@@ -4,6 +4,27 @@ from __future__ import annotations
 
 from tvm import relax
 
+from tilewright.compiler.importer.convert.sizes import stock
+
+
+def layer_normalization(
+    bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int
+) -> relax.Expr:
+    """Over the axes from `axis` on; TVM's own kernel refuses float64 (LayerNormalization)."""
+    x, scale = inputs[:2]
+    dtype = str(x.ty.dtype)
+    if dtype != "float64":
+        return stock("LayerNormalization", bb, inputs, attrs, opset)
+    axes = list(range(attrs.get("axis", -1) % x.ty.ndim, x.ty.ndim))
+    centred = bb.emit(relax.op.subtract(x, bb.emit(relax.op.mean(x, axes, keepdims=True))))
+    variance = bb.emit(relax.op.mean(bb.emit(relax.op.square(centred)), axes, keepdims=True))
+    epsilon = relax.const(attrs.get("epsilon", 1e-5), dtype)
+    deviation = bb.emit(relax.op.sqrt(bb.emit(relax.op.add(variance, epsilon))))
+    y = bb.emit(relax.op.multiply(bb.emit(relax.op.divide(centred, deviation)), scale))
+    if len(inputs) > 2 and inputs[2] is not None:
+        y = bb.emit(relax.op.add(y, inputs[2]))
+    return y
+
 
 def lp_normalization(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
     """X over its 1-norm or 2-norm along an axis; 0 where that is 0 (ONNX LpNormalization)."""

@@ -21,6 +21,7 @@ from tilewright.compiler.importer.convert.sizes import (
     sizes_of,
     vector_of,
 )
+from tilewright.compiler.importer.graph import text
 from tilewright.errors import UnsupportedModel
 
 
@@ -41,7 +42,7 @@ _PLACES: dict[str, Callable[[tirx.Expr, Size], tirx.Expr]] = {
 def pad(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
     """Pad; a negative number of elements is taken away instead."""
     x, pads, value, axes = [*inputs, None, None][:4]
-    mode = _text(attrs.get("mode", "constant"))
+    mode = text(attrs.get("mode", "constant"))
     if mode != "constant" and mode not in _PLACES:
         raise UnsupportedModel(f"the mode {mode}", expected=f"constant, {', '.join(_PLACES)}")
     rank, dtype = x.ty.ndim, str(x.ty.dtype)
@@ -79,7 +80,3 @@ def _sides(
         bb.emit(relax.op.sum(relax.op.multiply(mine, relax.op.expand_dims(side, 1)), 0))
         for side in sides
     )
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

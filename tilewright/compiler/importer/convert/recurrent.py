@@ -12,8 +12,9 @@ from typing import Any
 
 from tvm import relax
 
+from tilewright.compiler.importer.graph import text
 from tilewright.compiler.lower import OPAQUE, RULE, SCHEDULED
-from tilewright.errors import UnsupportedModel
+from tilewright.errors import ModelError, UnsupportedModel
 from tilewright.ops import RecurrentSpec, Step
 from tilewright.ops.recurrent import GATES
 from tilewright.passes.shapes import shape_of
@@ -74,10 +75,29 @@ class _Layer:
             self._x = self._emit(relax.op.permute_dims(self._x, [1, 0, 2]))
         self._sequence, self._batch, _ = shape_of(self._x)
         self._sizes = list(self._x.ty.shape.values)
-        self._hidden = int(attrs.get("hidden_size") or shape_of(self._r)[2])
+        self._directions = _DIRECTIONS.get(text(attrs.get("direction", "forward")))
+        if self._directions is None:
+            raise ModelError(
+                f"the direction is {text(attrs['direction'])!r}",
+                expected=f"one of: {', '.join(_DIRECTIONS)}",
+            )
+        self._hidden = self._checked_size()
+
+    def _checked_size(self) -> int:
+        """The hidden size; onnx does not compare it with the shapes of the weights."""
+        w, r = shape_of(self._w), shape_of(self._r)
+        hidden = int(self._attrs.get("hidden_size") or r[2])
+        count, rows = len(self._directions), GATES[self._cell] * hidden
+        for name, shape, wanted in (("W", w, (count, rows)), ("R", r, (count, rows, hidden))):
+            if len(shape) != 3 or shape[: len(wanted)] != wanted:
+                raise ModelError(
+                    f"{name} has shape {list(shape)}",
+                    expected=f"{list(wanted)} to begin with, for a hidden size of {hidden}",
+                )
+        return hidden
 
     def whole(self) -> relax.Expr:
-        directions = _DIRECTIONS[_text(self._attrs.get("direction", "forward"))]
+        directions = self._directions
         activations = list(self._activations(len(directions)))
         found = [
             self._direction(number, reverse, activations[number])
@@ -179,8 +199,12 @@ class _Layer:
     def _activations(self, directions: int) -> Iterator[tuple[Step, ...]]:
         """For each direction, its activations as the kernel takes them."""
         default = _DEFAULT_ACTIVATIONS[self._cell]
-        names = [_text(name) for name in self._attrs.get("activations", ())]
+        names = [text(name) for name in self._attrs.get("activations", ())]
         names = names or list(default) * directions
+        if len(names) != len(default) * directions:
+            raise ModelError(
+                f"{len(names)} activations", expected=f"{len(default)} for each direction"
+            )
         numbers = {key: iter(self._attrs.get(f"activation_{key}", ())) for key in ("alpha", "beta")}
         steps = [_step(name, numbers) for name in names]
         for number in range(directions):
@@ -197,7 +221,3 @@ def _step(name: str, numbers: dict[str, Iterator[float]]) -> Step:
         )
     ours, parameters = known
     return Step(ours, tuple(float(next(numbers[key], default)) for key, default in parameters))
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

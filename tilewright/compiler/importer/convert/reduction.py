@@ -14,10 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from tvm import relax, te, tirx
+from tvm.tirx import IntImm
 
 from tilewright.compiler.importer.convert.sizes import (
     Converter,
     Size,
+    before,
     chosen,
     is_computed,
     kernel,
@@ -27,11 +29,15 @@ from tilewright.compiler.importer.convert.sizes import (
     stock,
     vector_of,
 )
+from tilewright.errors import UnsupportedModel
 
 OPERATORS = (
     *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean"),
     *("ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare"),
 )
+
+
+_NEEDS_SOME = ("ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin")
 
 
 @dataclass(frozen=True)
@@ -68,11 +74,23 @@ def reduce(operator: str) -> Converter:
             reduced = convert(bb, [whole, *inputs[1:]], attrs, opset)
             return relax.op.astype(bb.normalize(reduced), "bool")
         if len(inputs) < 2 or not is_computed(inputs[1]):
+            _refuse_nothing(operator, x)
             return stock(operator, bb, inputs, attrs, opset)
         reduction = _Reduction(bb, operator, x, inputs[1], attrs.get("noop_with_empty_axes", 0))
         return reduction.whole(attrs.get("keepdims", 1) != 0)
 
     return convert
+
+
+def _refuse_nothing(operator: str, x: relax.Expr) -> None:
+    """The mean or the extremes of nothing: TVM divides by zero, or answers what is no extreme."""
+    sizes = x.ty.shape if isinstance(x.ty.shape, relax.ShapeExpr) else ()
+    if operator in _NEEDS_SOME and any(isinstance(s, IntImm) and s.value == 0 for s in sizes):
+        raise UnsupportedModel(
+            f"{operator} of a tensor without elements, of shape {[str(size) for size in sizes]}",
+            expected="at least one element",
+            hint="are the sizes right? --shape and --dim give others to open dimensions",
+        )
 
 
 def _extremes(dtype: str) -> tuple[tirx.Expr, tirx.Expr]:
@@ -158,8 +176,8 @@ class _Reduction:
         bb = self._bb
         stays = bb.emit(relax.op.subtract(numbers(1), relax.op.astype(self._mask, "int64")))
         # How many stay before each: its place among those.
-        before = np.tril(np.ones((self._rank, self._rank), np.int64), -1)
-        place = bb.emit(relax.op.sum(relax.op.multiply(numbers(before), stays), 1))
+        earlier = relax.op.multiply(numbers(before(self._rank)), stays)
+        place = bb.emit(relax.op.sum(earlier, 1))
         here = relax.op.equal(relax.op.expand_dims(place, 0), numbers(np.arange(left)[:, None]))
         counted = relax.op.multiply(relax.op.astype(here, "int64"), stays)
         sizes = relax.op.sum(relax.op.multiply(counted, self._kept_vector), 1)

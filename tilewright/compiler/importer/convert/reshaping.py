@@ -6,21 +6,26 @@ Where it is known, or computed from open dimensions alone, TVM's own converters 
 from __future__ import annotations
 
 import numpy as np
+from onnx import numpy_helper
 from tvm import relax, te, tirx
 from tvm.tirx import IntImm
 
 from tilewright.compiler.importer.convert.sizes import (
     Size,
     as_int64,
+    before,
     chosen,
+    is_computed,
     kernel,
     length_of,
     numbers,
     sizes_of,
+    stock,
     vector_of,
 )
 from tilewright.compiler.small_types import computed
 from tilewright.errors import UnsupportedModel
+from tilewright.passes.relax_constants import array_of, is_constant
 
 
 def reshape(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
@@ -42,6 +47,11 @@ def reshape(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> re
 def expand(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
     """Expand: x and the shape are broadcast to each other (ONNX operator Expand)."""
     x, shape = inputs
+    fixed = all(isinstance(size, IntImm) for size in x.ty.shape)
+    if not is_computed(shape) and (fixed or not is_constant(shape)):
+        return stock("Expand", bb, inputs, attrs, opset)
+    if is_constant(shape) and (known := _broadcast(list(x.ty.shape), array_of(shape).tolist())):
+        return relax.op.broadcast_to(x, relax.ShapeExpr(known))
     wanted = as_int64(bb, shape)
     count, rank = length_of(wanted, "sizes"), x.ty.ndim
     whole = max(count, rank)
@@ -62,6 +72,19 @@ def expand(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> rel
     return kernel(bb, compute, x, sizes_of(bb, sizes, "size"), name="expand")
 
 
+def _broadcast(own: list[Size], wanted: list[int]) -> list[Size] | None:
+    """The sizes of both; None where an open one may be 1 and may be the size that is wanted."""
+    whole = max(len(own), len(wanted))
+    own = [tirx.IntImm("int64", 1)] * (whole - len(own)) + own
+    wanted = [1] * (whole - len(wanted)) + wanted
+    pairs = list(zip(own, wanted, strict=True))
+    if any(not isinstance(size, IntImm) and number != 1 for size, number in pairs):
+        return None
+    return [
+        number if isinstance(size, IntImm) and int(size) == 1 else size for size, number in pairs
+    ]
+
+
 def constant_of_shape(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
     """ConstantOfShape: one value everywhere, by default 0 in float32."""
     value = attrs.get("value")
@@ -80,17 +103,12 @@ def unsqueeze(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> 
     if rank == 0:
         return relax.op.reshape(x, [1] * whole)
     # How many axes of x are before each of the result's.
-    earlier = relax.op.sum(relax.op.multiply(numbers(_before(whole)), new), 1)
+    earlier = relax.op.sum(relax.op.multiply(numbers(before(whole)), new), 1)
     place = relax.op.subtract(numbers(range(whole)), earlier)
     inside = relax.op.minimum(place, numbers(rank - 1))
     own = relax.op.take(vector_of(bb, x), inside, 0)
     sizes = relax.op.where(relax.op.greater(new, numbers(0)), numbers(1), own)
     return relax.op.reshape(x, relax.ShapeExpr(sizes_of(bb, bb.emit(sizes), "size")))
-
-
-def _before(count: int) -> np.ndarray:
-    """A matrix whose row n is 1 for what is before n."""
-    return np.tril(np.ones((count, count), np.int64), -1)
 
 
 def _of_length(bb: relax.BlockBuilder, vector: relax.Expr, count: int) -> relax.Expr:
@@ -104,8 +122,6 @@ def _of_length(bb: relax.BlockBuilder, vector: relax.Expr, count: int) -> relax.
 
 
 def _array(value: object) -> np.ndarray:
-    from onnx import numpy_helper
-
     return computed(numpy_helper.to_array(value))
 
 
@@ -121,3 +137,12 @@ def constant(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> r
     raise UnsupportedModel(
         f"a constant as {', '.join(set(attrs) - {'tvm_custom'})}", expected="numbers"
     )
+
+
+def optional_has_element(
+    bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int
+) -> relax.Expr:
+    """OptionalHasElement, which is false where it is given nothing (since version 18)."""
+    if any(value is not None for value in inputs):
+        return stock("OptionalHasElement", bb, inputs, attrs, opset)
+    return relax.const(False, "bool")

@@ -71,6 +71,11 @@ def numbers(values: Sequence[int] | np.ndarray) -> relax.Expr:
     return relax.const(np.asarray(values, np.int64), "int64")
 
 
+def before(count: int) -> np.ndarray:
+    """A matrix whose row n is 1 for what is before n: its product counts that."""
+    return np.tril(np.ones((count, count), np.int64), -1)
+
+
 def sizes_of(bb: relax.BlockBuilder, vector: relax.Expr, name: str) -> list[Size]:
     """The numbers of an int64 vector as sizes, called after `name` where they are computed."""
     count = length_of(vector, "sizes")

@@ -14,14 +14,15 @@ from tvm.ir import is_prim_expr
 from tilewright.compiler.importer.convert import quantization
 from tilewright.compiler.importer.convert.minifloat import decoded, encoded, rounded
 from tilewright.compiler.importer.convert.sizes import Converter, kernel
+from tilewright.compiler.importer.graph import text
 from tilewright.compiler.small_types import BITS, STORED, VALUES, computed_name
 
-# The types of inputs and outputs, None for those that are not small; the inputs, the attributes
-# -> the converter, None where the usual one will do.
-Chooser = Callable[[Sequence[str | None], list, dict], Converter | None]
+# The types of inputs and outputs, None for those that are not small; the attributes -> the
+# converter, None where the usual one will do.
+Chooser = Callable[[Sequence[str | None], dict], Converter | None]
 
 
-def _cast(kinds: Sequence[str | None], inputs: list, attrs: dict) -> Converter | None:
+def _cast(kinds: Sequence[str | None], attrs: dict) -> Converter | None:
     kind = kinds[-1]
     if kind is None:
         return None
@@ -35,19 +36,19 @@ def _cast(kinds: Sequence[str | None], inputs: list, attrs: dict) -> Converter |
             x = bb.emit(relax.op.shape_to_tensor(x))
         # bfloat16 does not saturate.
         saturate = bool(attrs.get("saturate", 1)) and kind != "bfloat16"
-        return rounded(bb, x, kind, saturate, _text(attrs.get("round_mode", "up")))
+        return rounded(bb, x, kind, saturate, text(attrs.get("round_mode", "up")))
 
     return convert
 
 
-def _quantize(kinds: Sequence[str | None], inputs: list, attrs: dict) -> Converter | None:
+def _quantize(kinds: Sequence[str | None], attrs: dict) -> Converter | None:
     kind, block = kinds[-1], int(attrs.get("block_size", 0))
     if kind is None and not block:
         return None
 
     def convert(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
         x, scale, zero = [*inputs, None][:3]
-        into = kind or _text_of_type(attrs, zero)
+        into = kind or _quantised_type(attrs, zero)
         saturate = bool(attrs.get("saturate", 1))
         return quantization.quantize(
             bb, x, scale, zero, into, attrs.get("axis", 1), block, saturate
@@ -56,7 +57,7 @@ def _quantize(kinds: Sequence[str | None], inputs: list, attrs: dict) -> Convert
     return convert
 
 
-def _dequantize(kinds: Sequence[str | None], inputs: list, attrs: dict) -> Converter | None:
+def _dequantize(kinds: Sequence[str | None], attrs: dict) -> Converter | None:
     block = int(attrs.get("block_size", 0))
     if not block and not any(kinds) and not attrs.get("output_dtype", 0):
         return None
@@ -70,7 +71,7 @@ def _dequantize(kinds: Sequence[str | None], inputs: list, attrs: dict) -> Conve
     return convert
 
 
-def _bit_cast(kinds: Sequence[str | None], inputs: list, attrs: dict) -> Converter | None:
+def _bit_cast(kinds: Sequence[str | None], attrs: dict) -> Converter | None:
     source, into = kinds[0], helper.tensor_dtype_to_np_dtype(int(attrs["to"])).name
 
     def convert(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
@@ -92,16 +93,12 @@ def _bit_cast(kinds: Sequence[str | None], inputs: list, attrs: dict) -> Convert
     return convert
 
 
-def _text_of_type(attrs: dict, zero: relax.Expr | None) -> str:
+def _quantised_type(attrs: dict, zero: relax.Expr | None) -> str:
     """What is quantised to where it is no small type."""
     if zero is not None:
         return str(zero.ty.dtype)
     said = attrs.get("output_dtype", 0)
     return str(helper.tensor_dtype_to_np_dtype(said)) if said else "uint8"
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
 
 
 CONVERTERS: dict[str, Chooser] = {

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Iterator
 
 import onnx
 from tvm import relax
@@ -18,47 +17,71 @@ from tilewright.compiler.importer.convert import (
     activation,
     elementwise,
     indexing,
+    matrices,
+    non_max_suppression,
     normalisation,
     padding,
     recurrent,
     reduction,
     reshaping,
     resizing,
+    sampling,
     scanning,
+    selection,
+    signal,
     small,
+    unique,
 )
 from tilewright.compiler.importer.convert.sizes import Converter, where_computed
-from tilewright.compiler.importer.graph import domain_of, label, subgraphs
+from tilewright.compiler.importer.graph import all_nodes, domain_of, label, qualified, subgraphs
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.errors import UnsupportedModel
 
 _OURS: dict[tuple[str, str], Converter] = {
+    ("", "AffineGrid"): sampling.affine_grid,
     ("", "Celu"): activation.celu,
     ("", "Clip"): elementwise.clip,
+    ("", "Col2Im"): sampling.col2im,
+    ("", "Compress"): selection.compress,
     ("", "Constant"): reshaping.constant,
     ("", "ConstantOfShape"): where_computed("ConstantOfShape", (0,), reshaping.constant_of_shape),
     ("", "CumProd"): scanning.cumulative(relax.op.cumprod),
     ("", "CumSum"): scanning.cumulative(relax.op.cumsum),
+    ("", "DFT"): signal.dft,
+    ("", "DeformConv"): sampling.deform_conv,
+    ("", "Det"): matrices.det,
     ("", "EyeLike"): indexing.eye_like,
     ("", "Dropout"): elementwise.dropout,
-    ("", "Expand"): where_computed("Expand", (1,), reshaping.expand),
+    ("", "Elu"): activation.elu,
+    ("", "Expand"): reshaping.expand,
     ("", "Gather"): indexing.gather,
     ("", "HardSigmoid"): elementwise.hard_sigmoid,
     ("", "IsInf"): elementwise.is_inf,
+    ("", "LayerNormalization"): normalisation.layer_normalization,
     ("", "LpNormalization"): normalisation.lp_normalization,
     ("", "Max"): elementwise.extreme("Max"),
     ("", "Min"): elementwise.extreme("Min"),
+    ("", "MelWeightMatrix"): signal.mel_weight_matrix,
+    ("", "NonMaxSuppression"): non_max_suppression.non_max_suppression,
+    ("", "NonZero"): selection.nonzero,
     ("", "OneHot"): indexing.one_hot,
+    ("", "OptionalHasElement"): reshaping.optional_has_element,
     ("", "Pad"): where_computed("Pad", (1, 2, 3), padding.pad),
     ("", "Pow"): elementwise.power,
     ("", "Range"): indexing.range_,
     ("", "Reshape"): where_computed("Reshape", (1,), reshaping.reshape),
-    ("", "Resize"): where_computed("Resize", (1, 2, 3), resizing.resize),
+    ("", "Resize"): resizing.resize,
     ("", "ReverseSequence"): indexing.reverse_sequence,
-    ("", "Split"): where_computed("Split", (1,), indexing.split),
+    ("", "STFT"): signal.stft,
+    ("", "Selu"): activation.selu,
+    ("", "Slice"): indexing.slice_,
+    ("", "Split"): indexing.split,
     ("", "Swish"): activation.swish,
+    ("", "TensorScatter"): indexing.tensor_scatter,
     ("", "TopK"): indexing.top_k,
+    ("", "Unique"): unique.unique,
     ("", "Unsqueeze"): where_computed("Unsqueeze", (1,), reshaping.unsqueeze),
+    ("", "Upsample"): resizing.upsample,
     **{("", name): reduction.reduce(name) for name in reduction.OPERATORS},
     ("com.microsoft", "Gelu"): activation.gelu,
     ("com.microsoft", "QuickGelu"): activation.quick_gelu,
@@ -78,8 +101,6 @@ _TVM_CONTRIB = ("BiasGelu", "EmbedLayerNormalization", "FastGelu", "SkipLayerNor
 # In TVM's map under this name stands the converter of com.microsoft::Attention; both operators of
 # this name are gone by now (`normalise.decompose_attention`).
 _TVM_MISNAMED = ("Attention",)
-# TVM lowers these to functions that live in Python: no library could call them.
-_NEED_PYTHON = ("NonZero", "Unique")
 _HANDLED_BY_IMPORTER = ("Constant", "If")
 
 
@@ -90,22 +111,33 @@ def is_supported(node: onnx.NodeProto) -> bool:
         return True
     if key[0] == "com.microsoft":
         return node.op_type in _TVM_CONTRIB
-    if key[0] != "" or node.op_type in (*_TVM_CONTRIB, *_TVM_MISNAMED, *_NEED_PYTHON):
+    if key[0] != "" or node.op_type in (*_TVM_CONTRIB, *_TVM_MISNAMED):
         return False
     return node.op_type in _HANDLED_BY_IMPORTER or node.op_type in onnx_frontend._get_convert_map()
 
 
+def is_convertible(node: onnx.NodeProto) -> bool:
+    """Whether the node and all nodes of its graphs are supported."""
+    inside = (child for graph in subgraphs(node) for child in all_nodes(graph))
+    return is_supported(node) and all(map(is_supported, inside))
+
+
+def unsupported(model: OnnxModel) -> dict[tuple[str, str], list[onnx.NodeProto]]:
+    """The nodes without a converter, by domain and operator; those of branches included."""
+    missing: dict[tuple[str, str], list[onnx.NodeProto]] = defaultdict(list)
+    for node in all_nodes(model.graph):
+        if not is_supported(node):
+            missing[domain_of(node), node.op_type].append(node)
+    return missing
+
+
 def check_supported(model: OnnxModel) -> None:
     """Raise one UnsupportedModel that lists every operator without a converter, with its nodes."""
-    missing: dict[str, list[str]] = defaultdict(list)
-    for node in _all_nodes(model.graph):
-        if not is_supported(node):
-            name = f"{domain_of(node)}.{node.op_type}" if domain_of(node) else node.op_type
-            missing[name].append(label(node))
-    if missing:
+    if missing := unsupported(model):
+        names = {key: [label(node) for node in nodes] for key, nodes in sorted(missing.items())}
         rows = [
-            f"{name} ({len(nodes)}): {', '.join(nodes[:3])}{', ...' if len(nodes) > 3 else ''}"
-            for name, nodes in sorted(missing.items())
+            f"{qualified(*key)} ({len(nodes)}): {', '.join(nodes[:3])}{', ...' * (len(nodes) > 3)}"
+            for key, nodes in names.items()
         ]
         count = len(missing)
         raise UnsupportedModel(
@@ -114,10 +146,3 @@ def check_supported(model: OnnxModel) -> None:
             expected="operators listed in docs/operators.md",
             hint="export the model without these operators, or report it",
         )
-
-
-def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for inner in subgraphs(node):
-            yield from _all_nodes(inner)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import re
+import traceback
 import warnings
 
 import numpy as np
 import onnx
 import tvm
-from tvm import relax
+from tvm import relax, tirx
+from tvm.ir import GenericConst
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
+from tvm.sym import Analyzer
 from tvm.tirx import IntImm
+from tvm.tirx.analysis import undefined_vars
 
-from tilewright.compiler.importer.convert import small, table
+from tilewright.compiler.importer.check import check_elements
+from tilewright.compiler.importer.convert import agreeing, small, table
 from tilewright.compiler.importer.convert.minifloat import decoded, encoded
-from tilewright.compiler.importer.graph import domain_of, label, subgraphs
+from tilewright.compiler.importer.graph import attribute, domain_of, label, subgraphs
 from tilewright.compiler.importer.model import OnnxModel, check_dtype
+from tilewright.compiler.importer.normalise.fold import infer_shapes
 from tilewright.compiler.importer.shapes import open_dimensions
 from tilewright.compiler.importer.small_values import small_values
 from tilewright.compiler.small_types import BITS, STORED, computed
@@ -34,7 +41,7 @@ def to_relax(model: OnnxModel, lanes: int) -> tuple[tvm.IRModule, dict[str, tupl
     with warnings.catch_warnings():
         # Input names are made into identifiers; the manifest keeps the user's names.
         warnings.simplefilter("ignore")
-        importer = _Importer(model, lanes)
+        importer = Importer(model, lanes)
         mod = importer.from_onnx(model.graph, model.opset())
     origins = importer.origins
     for block in mod["main"].body.blocks:
@@ -61,10 +68,12 @@ _READ_SHAPES = (
     *("Cast", "CastLike", "Concat", "ConstantOfShape", "Equal", "Expand", "Gather", "Reshape"),
     *("Resize", "Shape", "Slice", "Squeeze", "Where"),
 )
+# Elements. From here on what only depends on constants is computed at run time.
+_MOST_COMPUTED = 1 << 22
 _POOLS = ("MaxPool", "AveragePool", "LpPool")
 
 
-class _Importer(ONNXGraphImporter):
+class Importer(ONNXGraphImporter):
     """TVM's importer, with weights from arrays, our converters, and errors that name the node."""
 
     def __init__(self, model: OnnxModel, lanes: int) -> None:
@@ -82,6 +91,7 @@ class _Importer(ONNXGraphImporter):
         stored = {name: STORED[self._small[name]] for name in inputs}
         super().__init__(shape_dict=_fixed_shapes(model), dtype_dict=stored)
         self._model, self._converters = model, table.converters(lanes)
+        self._shapes = infer_shapes(model)
         self._node: onnx.NodeProto | None = None
         self.origins: dict[str, tuple[str, ...]] = {}
 
@@ -97,26 +107,11 @@ class _Importer(ONNXGraphImporter):
 
     def _construct_nodes(self, graph: onnx.GraphProto) -> None:
         for name in self._inputs:
+            check_elements(self._shapes.get(name, ()), f"input {name!r}")
             if self._small.get(name) in BITS:
                 self._nodes[name] = decoded(self.bb, self._inputs[name], self._small[name])
         for node in graph.node:
-            self._node = node
-            step = onnx.GraphProto(node=[node])
-            try:
-                shapes = self._shapes_made_tensors(node)
-                super()._construct_nodes(step)
-                self._nodes |= shapes
-                self._name_results(node)
-                self._refuse_empty_pool(node)
-            except TilewrightError as error:
-                error.where = error.where or f"node {label(node)}"
-                raise
-            except Exception as error:
-                raise UnsupportedModel(
-                    f"the operator cannot be converted: {_first_line(error)}",
-                    where=f"node {label(node)}, inputs {self._shown_inputs(node)}",
-                    hint=self._hint(),
-                ) from error
+            self.convert_node(node)
         for value in graph.output:
             # TVM keeps the result of Shape as a shape; a caller wants a tensor.
             made = self._nodes.get(value.name)
@@ -125,6 +120,39 @@ class _Importer(ONNXGraphImporter):
             if self._small.get(value.name) in BITS:
                 kind = self._small[value.name]
                 self._nodes[value.name] = encoded(self.bb, made, kind, saturate=False)
+
+    def convert_node(self, node: onnx.NodeProto) -> None:
+        """Convert one node, whose inputs are converted. Raises UnsupportedModel that names it."""
+        self._node = node
+        try:
+            # Before: some converters compute constants.
+            for name in node.output:
+                check_elements(self._shapes.get(name, ()), f"node {label(node)}")
+            changed = {**self._shapes_made_tensors(node), **self._large_made_variables(node)}
+            changed = {**self._sizes_agreed_on(node), **changed}
+            self._convert(node)
+            self._nodes |= changed
+            self._name_results(node)
+            self._refuse_empty_pool(node)
+            self._refuse_huge(node)
+        except TilewrightError as error:
+            error.where = error.where or f"node {label(node)}"
+            raise
+
+    def _convert(self, node: onnx.NodeProto) -> None:
+        try:
+            super()._construct_nodes(onnx.GraphProto(node=[node]))
+        except TilewrightError:
+            raise
+        except Exception as error:
+            if _is_ours(error):
+                raise
+            raise UnsupportedModel(
+                f"the operator cannot be converted: {_first_line(error)}",
+                where=f"node {label(node)}, inputs {self._shown_inputs(node)}",
+                expected="inputs and attributes that the operator allows",
+                hint=self._hint(),
+            ) from error
 
     def _shapes_made_tensors(self, node: onnx.NodeProto) -> dict[str, relax.Expr]:
         """Let `node` read tensors where it cannot read the results of Shape; what they were."""
@@ -139,6 +167,29 @@ class _Importer(ONNXGraphImporter):
             self._nodes[name] = self.bb.emit(relax.op.shape_to_tensor(value))
         return shapes
 
+    def _sizes_agreed_on(self, node: onnx.NodeProto) -> dict[str, relax.Expr]:
+        """Let the inputs of `node` have sizes that fit each other; what they were."""
+        names = list(dict.fromkeys(filter(None, node.input)))
+        if domain_of(node) or node.op_type not in agreeing.OPERATORS or len(names) < 2:
+            return {}
+        values = [self._nodes[name] for name in names]
+        fitting = agreeing.agreed(self.bb, node.op_type, attribute(node, "axis", 0), values)
+        changed = {n: v for n, v, new in zip(names, values, fitting, strict=True) if new is not v}
+        self._nodes |= dict(zip(names, fitting, strict=True))
+        return changed
+
+    def _large_made_variables(self, node: onnx.NodeProto) -> dict[str, relax.Expr]:
+        """Hide large constants where converters would compute a larger one; what they were."""
+        names = set(filter(None, node.input))
+        large = {n: self._nodes[n] for n in names if isinstance(self._nodes.get(n), GenericConst)}
+        sizes = [self._shapes.get(name, (None,)) for name in node.output]
+        made = sum(math.prod(shape) for shape in sizes if all(isinstance(n, int) for n in shape))
+        if made <= _MOST_COMPUTED or len(large) < len(names):
+            return {}
+        for name, value in large.items():
+            self._nodes[name] = self.bb.emit(value)
+        return large
+
     @property
     def _input_variables(self) -> set[str]:
         return {value.name for value in self._inputs.values() if isinstance(value, relax.Var)}
@@ -146,7 +197,7 @@ class _Importer(ONNXGraphImporter):
     def _hint(self) -> str:
         if names := open_dimensions(self._model):
             return f"fix open dimensions: {' '.join(f'--dim {name}=SIZE' for name in names)}"
-        return "please report the model"
+        return "please report the model if ONNX Runtime runs it"
 
     def _refuse_empty_pool(self, node: onnx.NodeProto) -> None:
         """A window larger than what it slides over: runtimes disagree on what comes out."""
@@ -160,6 +211,13 @@ class _Importer(ONNXGraphImporter):
                 expected="at least one whole window",
                 hint="give a larger input with --shape or --dim",
             )
+
+    def _refuse_huge(self, node: onnx.NodeProto) -> None:
+        """Sizes that only converters know."""
+        for name in filter(None, node.output):
+            shape = getattr(getattr(self._nodes.get(name), "ty", None), "shape", None)
+            if isinstance(shape, relax.ShapeExpr):
+                check_elements([_least(size) for size in shape.values], f"node {label(node)}")
 
     def _name_results(self, node: onnx.NodeProto) -> None:
         """Bind each result to a variable that carries the node's name through the passes."""
@@ -196,7 +254,7 @@ class _Importer(ONNXGraphImporter):
         ours = self._converters.get((domain_of(self._node), op_name))
         if domain_of(self._node) == "" and op_name in small.CONVERTERS:
             kinds = [self._small.get(name) for name in (*self._node.input, *self._node.output)]
-            ours = small.CONVERTERS[op_name](kinds, inputs, attrs) or ours
+            ours = small.CONVERTERS[op_name](kinds, attrs) or ours
         if ours is None:
             return super()._convert_operator(op_name, inputs, attrs, opset)
         return self.bb.normalize(ours(self.bb, list(inputs), attrs, opset))
@@ -207,6 +265,21 @@ class _Importer(ONNXGraphImporter):
             value = self._nodes.get(name)
             shown.append(f"{name}: {getattr(value, 'ty', 'unknown')}")
         return "; ".join(shown)[:400] or "none"
+
+
+def _least(size: tirx.Expr) -> object:
+    """A size where every open one is 1."""
+    analyzer = Analyzer()
+    for var in undefined_vars(size):
+        analyzer.bind(var, IntImm("int64", 1))
+    least = analyzer.simplify(size)
+    return least.value if isinstance(least, IntImm) else str(least)
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether `error` was raised by a line of this package: that is no fault of the model."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return frames[-1].f_globals.get("__name__", "").startswith(f"{__package__.split('.')[0]}.")
 
 
 def _first_line(error: Exception) -> str:

@@ -13,6 +13,8 @@ from tilewright.compiler.importer.normalise.inline import inline_functions
 from tilewright.compiler.importer.normalise.merge_pads import merge_pads
 from tilewright.compiler.importer.normalise.prune import prune
 from tilewright.compiler.importer.normalise.quantised_operators import float_quantised_operators
+from tilewright.compiler.importer.normalise.sequences import resolve_sequences
+from tilewright.compiler.importer.normalise.split_wide import split_wide
 from tilewright.compiler.importer.normalise.unroll import unroll
 
 STEPS: tuple[tuple[str, Callable[[OnnxModel], None], str], ...] = (
@@ -28,7 +30,9 @@ STEPS: tuple[tuple[str, Callable[[OnnxModel], None], str], ...] = (
         "before folding: what they write computes with constants",
     ),
     ("fold_constants", fold_constants, "shapes turn into the constants converters ask for"),
-    ("unroll", unroll, "after folding, which tells how many steps there are; folds what it writes"),
+    ("unroll", unroll, "after folding, which knows steps and conditions; folds what it writes"),
+    ("split_wide", split_wide, "after unroll, which joins the results of all steps"),
+    ("resolve_sequences", resolve_sequences, "after unrolling, which writes out what loops gather"),
     ("merge_pads", merge_pads, "after folding, which makes constants of how much is padded"),
     (
         "decompose_attention",

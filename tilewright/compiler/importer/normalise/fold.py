@@ -11,6 +11,7 @@ become a gigabyte in the library.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -43,12 +44,27 @@ _NEVER = frozenset(
 )
 
 
+# The evaluator's own loops over windows are in Python: minutes for a large one.
+_WINDOWS = (
+    "Conv",
+    "ConvInteger",
+    "ConvTranspose",
+    "QLinearConv",
+    "AveragePool",
+    "MaxPool",
+    "LpPool",
+)
+_MOST_WINDOW_TERMS = 1 << 24
+
+
 def fold_constants(model: OnnxModel) -> None:
     """Fold until nothing changes. Raises ModelError when the shapes contradict each other."""
     _check_shapes(model)
+    # Many small steps must not add up: a constant doubled thirty times is a gigabyte.
+    most = max(MAX_GROWTH_BYTES, 2 * sum(a.nbytes for a in model.constants().values()))
     for _ in range(MAX_ROUNDS):
         shapes = infer_shapes(model)
-        if not _fold_once(model, shapes):
+        if not _fold_once(model, shapes, most):
             break
 
 
@@ -80,14 +96,32 @@ def infer_shapes(model: OnnxModel, sizes: Mapping[str, int] | None = None) -> di
         for dim in value.type.tensor_type.shape.dim:
             if sizes and dim.dim_param in sizes:
                 dim.dim_value = sizes[dim.dim_param]
-    inferred = onnx.shape_inference.infer_shapes(shown, data_prop=True)
-    graph = inferred.graph
-    shapes = {
+    plain = onnx.shape_inference.infer_shapes(shown)
+    shapes = _shapes_of(plain.graph)
+    if not _makes_long_vectors(shown.graph, shapes):
+        shapes = _shapes_of(onnx.shape_inference.infer_shapes(shown, data_prop=True).graph)
+    return {**shapes, **{name: array.shape for name, array in model.constants().items()}}
+
+
+def _shapes_of(graph: onnx.GraphProto) -> dict[str, Shape]:
+    return {
         value.name: tuple(_dimension(dim) for dim in value.type.tensor_type.shape.dim)
         for value in [*graph.input, *graph.value_info, *graph.output]
         if value.type.tensor_type.HasField("shape")
     }
-    return {**shapes, **{name: array.shape for name, array in model.constants().items()}}
+
+
+# The longest vector that onnx may take for a shape. It notes something for each element, so that a
+# few Concats of a long one with itself, even of floats, fill all memory.
+_LONGEST_SHAPE = 1 << 20
+_MAKE_VECTORS = ("Concat", "Range")
+
+
+def _makes_long_vectors(graph: onnx.GraphProto, shapes: Mapping[str, Shape]) -> bool:
+    makers = [node for node in graph.node if node.op_type in _MAKE_VECTORS]
+    made = [shapes.get(name) for node in makers for name in node.output]
+    sizes = [shape[0] for shape in made if shape and len(shape) == 1]
+    return any(isinstance(size, int) and size > _LONGEST_SHAPE for size in sizes)
 
 
 def infer_dtypes(model: OnnxModel) -> dict[str, np.dtype]:
@@ -107,7 +141,7 @@ def _dimension(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
     return dim.dim_param or None
 
 
-def _fold_once(model: OnnxModel, shapes: dict[str, Shape]) -> bool:
+def _fold_once(model: OnnxModel, shapes: dict[str, Shape], most: int) -> bool:
     graph = model.graph
     constants = model.constants()
     outputs = {value.name for value in graph.output}
@@ -115,9 +149,13 @@ def _fold_once(model: OnnxModel, shapes: dict[str, Shape]) -> bool:
     for node in graph.node:
         values = None
         if not outputs.intersection(node.output):
-            values = _evaluate(model, node, constants, shapes)
+            values = _evaluate(model, node, constants, shapes, most)
         if values is None:
             kept.append(node)
+        if any(value.dtype.kind == "f" for value in (values or {}).values()):
+            model.folded.append(node)
+            read = {name: constants[name] for name in node.input if name in constants}
+            model.folded_shapes |= {name: a.shape for name, a in {**read, **values}.items()}
         for name, value in (values or {}).items():
             constants[name] = value
             model.add_constant(name, value)
@@ -132,6 +170,7 @@ def _evaluate(
     node: onnx.NodeProto,
     constants: dict[str, np.ndarray],
     shapes: dict[str, Shape],
+    most: int,
 ) -> dict[str, np.ndarray] | None:
     if node.domain not in ("", "ai.onnx") or node.op_type in _NEVER or subgraphs(node):
         return None
@@ -140,9 +179,11 @@ def _evaluate(
     names = [name for name in node.input if name]
     if not all(name in constants for name in names):
         return None
-    if node.op_type != "Constant" and not _stays_small(node, constants, shapes):
+    if node.op_type != "Constant" and not _stays_small(node, constants, shapes, most):
         return None
     feeds = {name: constants[name] for name in names}
+    if node.op_type in _WINDOWS and math.prod(a.size for a in feeds.values()) > _MOST_WINDOW_TERMS:
+        return None
     try:
         values = _reference(model, node).run(None, feeds)
     except Exception:
@@ -167,8 +208,12 @@ def _stays_small(
     node: onnx.NodeProto,
     constants: dict[str, np.ndarray],
     shapes: dict[str, Shape],
+    most: int,
 ) -> bool:
-    """Whether the results are known to be no larger than what they are computed from."""
+    """Whether the results are known to be no larger than what they are computed from.
+
+    `most` bounds them, in bytes, however large that is.
+    """
     before = sum(constants[name].nbytes for name in node.input if name)
     after = 0
     for name in filter(None, node.output):
@@ -176,7 +221,7 @@ def _stays_small(
         if shape is None or not all(isinstance(dim, int) for dim in shape):
             return False
         after += 8 * int(np.prod(shape, dtype=np.float64))
-    return after <= max(2 * before, MAX_GROWTH_BYTES)
+    return after <= min(most, max(2 * before, MAX_GROWTH_BYTES))
 
 
 def _reference(model: OnnxModel, node: onnx.NodeProto) -> ReferenceEvaluator:

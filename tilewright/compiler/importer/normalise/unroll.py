@@ -1,11 +1,12 @@
-"""Loops of a known length become their bodies, one after the other.
+"""Loops of a known length, and branches of a known condition, become their bodies.
 
 Before   y, ys = Scan(s, xs; body: s, x -> s', o)          xs: [3, ...]
 After    s1, o1 = body(s, xs[0]);  s2, o2 = body(s1, xs[1]);  y, o3 = body(s2, xs[2])
          ys = Concat(Unsqueeze(o1), Unsqueeze(o2), Unsqueeze(o3))
 
-A Loop is one where the number of steps is a constant and the condition stays true.
-Source: https://onnx.ai/onnx/operators/onnx__Scan.html, onnx__Loop.html
+A Loop is one where the number of steps is a constant and the condition stays true; of an If, the
+branch that is taken is left.
+Source: https://onnx.ai/onnx/operators/onnx__Scan.html, onnx__Loop.html, onnx__If.html
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from tilewright.compiler.importer.graph import attribute, domain_of, subgraphs
+from tilewright.compiler.importer.graph import all_graphs, attribute, domain_of, subgraphs
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.compiler.importer.normalise.fold import Shape, fold_constants, infer_shapes
 
@@ -38,11 +39,15 @@ def unroll(model: OnnxModel) -> None:
         constants = model.constants()
         nodes: list[onnx.NodeProto] = []
         changed = False
+        # Loops in loops multiply: there is one limit for all that they become.
+        room = MOST_NODES - _count(model.graph)
         for node in model.graph.node:
             rule = _RULES.get(node.op_type) if domain_of(node) == "" else None
-            made = rule and rule(_Unrolling(model, node, shapes), constants)
+            made = rule and rule(_Unrolling(model, node, shapes, room), constants)
             nodes += made or [node]
-            changed = changed or made is not None
+            if made is not None:
+                changed = True
+                room -= _count(onnx.GraphProto(node=made))
         del model.graph.node[:]
         model.graph.node.extend(nodes)
         if not changed:
@@ -51,11 +56,13 @@ def unroll(model: OnnxModel) -> None:
 
 
 class _Unrolling:
-    """The nodes that take the place of a loop."""
+    """The nodes that take the place of a loop or of branches; `body` is what is repeated."""
 
-    def __init__(self, model: OnnxModel, node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> None:
-        self.model, self.node, self.shapes = model, node, shapes
-        (self.body,) = subgraphs(node)
+    def __init__(
+        self, model: OnnxModel, node: onnx.NodeProto, shapes: Mapping[str, Shape], room: int
+    ) -> None:
+        self.model, self.node, self.shapes, self._room = model, node, shapes, room
+        self.body, *_ = subgraphs(node)
         self.nodes: list[onnx.NodeProto] = []
         # Values are called after a result: names of nodes need not differ.
         self._base = next(filter(None, node.output))
@@ -64,7 +71,7 @@ class _Unrolling:
     def fits(self, steps: object) -> bool:
         """Whether so many steps are known, and not too many."""
         known = isinstance(steps, int) and 0 < steps <= MOST_STEPS
-        return known and steps * len(self.body.node) <= MOST_NODES
+        return known and steps * _unrolled(self.body, self.model.constants()) <= self._room
 
     def add(self, operator: str, what: str, *inputs: str, result: str = "", **attrs: object) -> str:
         """One node; the name of its result."""
@@ -117,6 +124,24 @@ class _Unrolling:
         self.add("Concat", f"stack{place}", *wide, result=self.node.output[place], axis=axis)
 
 
+def _count(graph: onnx.GraphProto) -> int:
+    return sum(len(inner.node) for inner in all_graphs(graph))
+
+
+def _unrolled(graph: onnx.GraphProto, constants: Mapping[str, np.ndarray]) -> int:
+    """How many nodes `graph` is with its own loops unrolled, as far as their steps are known.
+
+    To begin with what cannot be finished would make a large graph, and leave loops in it.
+    """
+    total = 0
+    for node in graph.node:
+        steps = constants.get(node.input[0]) if node.op_type == "Loop" else None
+        inner = sum(_unrolled(body, constants) for body in subgraphs(node))
+        known = steps is not None and steps.size == 1
+        total += 1 + inner * (max(1, int(steps.item())) if known else 1)
+    return total
+
+
 def _scan(to: _Unrolling, _constants: Mapping[str, np.ndarray]) -> list[onnx.NodeProto] | None:
     node = to.node
     if to.model.opset() < _SCAN_WITHOUT_BATCH:
@@ -155,7 +180,9 @@ def _scan(to: _Unrolling, _constants: Mapping[str, np.ndarray]) -> list[onnx.Nod
 def _loop(to: _Unrolling, constants: Mapping[str, np.ndarray]) -> list[onnx.NodeProto] | None:
     node = to.node
     count, condition = node.input[0], node.input[1] if len(node.input) > 1 else ""
-    if count not in constants or (condition and not _is_true(constants.get(condition))):
+    if getattr(constants.get(count), "size", 0) != 1 or (
+        condition and not _is_true(constants.get(condition))
+    ):
         return None
     steps = int(constants[count].item())
     if not to.fits(steps) or not _stays_true(to.body):
@@ -175,6 +202,16 @@ def _loop(to: _Unrolling, constants: Mapping[str, np.ndarray]) -> list[onnx.Node
         to.give(place, state)
     for n, parts in enumerate(each):
         to.stack(len(states) + n, parts, 0)
+    return to.nodes
+
+
+def _if(to: _Unrolling, constants: Mapping[str, np.ndarray]) -> list[onnx.NodeProto] | None:
+    condition = constants.get(to.node.input[0])
+    if condition is None:
+        return None
+    to.body = attribute(to.node, "then_branch" if _is_true(condition) else "else_branch")
+    for place, value in enumerate(to.step(0, [])):
+        to.give(place, value)
     return to.nodes
 
 
@@ -215,4 +252,4 @@ def _renamed(node: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
     return made
 
 
-_RULES: dict[str, Callable] = {"Loop": _loop, "Scan": _scan}
+_RULES: dict[str, Callable] = {"If": _if, "Loop": _loop, "Scan": _scan}

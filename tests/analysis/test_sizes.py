@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from tilewright.analysis.sizes import evaluated, representatives
 from tilewright.compiler.importer.shapes import DEFAULT_BOUNDS
-from tilewright.devices.sizes import evaluated, representatives
 
 
 @pytest.mark.parametrize(

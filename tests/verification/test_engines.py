@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from tests import models
+from tests.compiling import compile_here
+from tilewright.errors import InputError, ModelError, OptionError
+from tilewright.verification.engines import Engines, Refused, open_session
+
+
+def _engines(proto, reference, tmp_path, *, exact=True) -> Engines:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(reference.SerializeToString())
+    library = compile_here(proto, tmp_path).library
+    job = {"library": str(library), "model": str(path), "shapes": {}, "dims": {}, "threads": 1}
+    return Engines(job, exact=exact)
+
+
+def test_the_truth_is_asked_for_only_when_it_is_needed(tmp_path, monkeypatch):
+    proto = models.linear()
+    engines = _engines(proto, proto, tmp_path)
+    asked = []
+    stock = engines._truth_of
+    monkeypatch.setattr(engines, "_truth_of", lambda inputs: asked.append(1) or stock(inputs))
+    feed = {"x": models.weight("x", (2, 64))}
+    (first,) = engines.compare(feed, {}, engines.run(feed))
+    (second,) = engines.compare(feed, {}, engines.run(feed))
+    assert first.passed and first.truth is not None
+    assert second.passed and len(asked) == 1
+
+
+def test_winograd_may_err_twice_as_much(tmp_path):
+    proto = models.conv_net(size=24, channels=32)
+    engines = _engines(proto, proto, tmp_path)
+    assert engines._tolerance.factor == 8
+    assert _engines(models.linear(), models.linear(), tmp_path)._tolerance.factor == 4
+
+
+def test_a_library_that_fails_is_a_verdict(tmp_path, monkeypatch):
+    engines = _engines(models.linear(), models.linear(), tmp_path)
+
+    def broken(_inputs):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(type(engines.module), "__call__", lambda _self, feed: broken(feed))
+    feed = {"x": models.weight("x", (2, 64))}
+    (verdict,) = engines.compare(feed, {}, engines.run(feed))
+    assert not verdict.passed and "our library fails: out of luck" in verdict.problem
+
+
+def test_says_when_the_library_is_of_another_file(tmp_path):
+    engines = _engines(models.unary("Relu"), models.unary("Neg"), tmp_path)
+    assert "compiled from another file" in engines.subject
+
+
+def test_another_interface_is_refused(tmp_path):
+    with pytest.raises(OptionError, match="has inputs a, b"):
+        _engines(models.unary(), models.binary(), tmp_path)
+
+
+def test_what_an_engine_refuses_is_said(tmp_path, monkeypatch):
+    """A model of even sizes."""
+    proto = models.model(
+        [helper.make_node("Reshape", ["x", "s"], ["y"])],
+        [models.value("x", ("n",))],
+        [models.value("y", (2, None))],
+        {"s": np.array([2, -1])},
+    )
+    engines = _engines(proto, proto, tmp_path)
+    with pytest.raises(Refused) as info:
+        engines.run({"x": np.ones(3, np.float32)})
+    assert not info.value.ours
+    with pytest.raises(InputError):
+        engines.run({"x": np.ones((2, 2), np.float32)})
+
+    def refuse(_self, _feed):
+        raise InputError("not these")
+
+    monkeypatch.setattr(type(engines.module), "__call__", refuse)
+    with pytest.raises(Refused, match="not these") as info:
+        engines.run({"x": np.ones(4, np.float32)})
+    assert info.value.ours
+
+
+def test_a_model_that_onnx_runtime_refuses_is_a_model_error(model_file):
+    with pytest.raises(ModelError, match="the reference, refuses") as info:
+        open_session(str(model_file(models.unsupported())), 1)
+    assert "--no-verify" in info.value.hint

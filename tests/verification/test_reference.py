@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from tests import models
+from tilewright.compiler.importer.load import load
+from tilewright.verification.reference import DoubleReference, NoReference
+
+
+def _of(proto, model_file):
+    return DoubleReference(load(model_file(proto)))
+
+
+def test_a_network_has_53_bits(model_file):
+    proto = models.mlp_block()
+    x = models.weight("x", (6, 32))
+    found = _of(proto, model_file)({"x": x})
+    output = found[proto.graph.output[0].name]
+    assert output.dtype == np.float64
+    assert np.abs(output - output.astype(np.float32)).max() > 0, "not rounded to float32 anywhere"
+
+
+def test_large_weights_beside_the_graph_are_widened_too(model_file):
+    proto = models.linear(inner=64)
+    x = models.weight("x", (2, 64))
+    found = _of(proto, model_file)({"x": x})
+    constants = load(model_file(proto)).constants()
+    w, b = (next(a for a in constants.values() if a.ndim == rank) for rank in (2, 1))
+    wanted = np.maximum(x.astype(np.float64) @ w.astype(np.float64) + b, 0)
+    np.testing.assert_allclose(found["y"], wanted, rtol=1e-14)
+
+
+HALF = TensorProto.FLOAT16
+NODES = [
+    helper.make_node("Constant", [], ["y"], value_float=0.1),
+    helper.make_node("Constant", [], ["y"], value_floats=[0.1]),
+    helper.make_node("Cast", ["x"], ["y"], to=HALF),
+    helper.make_node("EyeLike", ["x"], ["y"], dtype=HALF),
+    helper.make_node(
+        "ConstantOfShape", ["s"], ["y"], value=helper.make_tensor("v", HALF, [1], [0.1])
+    ),
+]
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.op_type)
+def test_every_way_to_name_a_type_is_widened(node, model_file):
+    kind = TensorProto.FLOAT if node.op_type == "Constant" else HALF
+    proto = models.model(
+        [node],
+        [models.value("x", (2, 2)), models.value("s", (1,), models.INT64)],
+        [models.value("y", None, kind)],
+    )
+    found = _of(proto, model_file)({"x": np.full((2, 2), 1 / 3, np.float32), "s": np.array([3])})
+    assert found["y"].dtype == np.float64
+
+
+def test_branches_are_widened(model_file):
+    branch = helper.make_graph(
+        [helper.make_node("Constant", [], ["c"], value_float=0.1)], "b", [], [models.value("c", ())]
+    )
+    node = helper.make_node("If", ["p"], ["y"], then_branch=branch, else_branch=branch)
+    inputs = [models.value("p", (), TensorProto.BOOL)]
+    proto = models.model([node], inputs, [models.value("y", ())])
+    assert _of(proto, model_file)({"p": np.array(True)})["y"].dtype == np.float64
+
+
+def test_says_which_operator_has_no_reference(model_file):
+    node = helper.make_node("FusedConv", ["x"], ["y"], domain="com.microsoft")
+    opsets = [helper.make_opsetid("com.microsoft", 1)]
+    value = models.value("x", (1, 2))
+    proto = models.model([node], [value], [models.value("y", (1, 2))], opsets=opsets)
+    with pytest.raises(NoReference, match="FusedConv"):
+        _of(proto, model_file)
+
+
+def test_an_input_that_an_operator_refuses_is_no_reference(model_file):
+    reference = _of(models.binary("MatMul", (2, 2)), model_file)
+    with pytest.raises(NoReference):
+        reference({"a": np.ones((2, 3), np.float32), "b": np.ones((2, 3), np.float32)})

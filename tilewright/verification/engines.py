@@ -1,0 +1,182 @@
+"""The three that compute a model: our library, ONNX Runtime, and the model in double precision."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tilewright.compiler import runtime
+from tilewright.compiler.importer import shapes
+from tilewright.compiler.importer.load import load
+from tilewright.compiler.importer.model import OnnxModel
+from tilewright.compiler.importer.normalise import normalise
+from tilewright.errors import InputError, ModelError, OptionError
+from tilewright.verification.budget import output_budgets
+from tilewright.verification.reference import DoubleReference, NoReference
+from tilewright.verification.tolerance import FACTOR, WINOGRAD_FACTOR, Tolerance, Verdict
+
+Arrays = Mapping[str, np.ndarray]
+# Our outputs, or why there are none, and ONNX Runtime's.
+Results = tuple[tuple[np.ndarray, ...] | str, list[np.ndarray]]
+
+
+class Refused(Exception):
+    """An engine refuses an input, so that nothing can be compared; says why.
+
+    `ours` when it is our library, and ONNX Runtime takes the input.
+    """
+
+    def __init__(self, what: str, *, ours: bool = False) -> None:
+        super().__init__(what)
+        self.ours = ours
+
+
+class Engines:
+    """Runs inputs through ours and through ONNX Runtime, and judges what comes out.
+
+    `job` names the `library`, the `model` with the `shapes` and `dims` it was compiled for, and
+    `threads`. With `exact`, the model in double precision is the yardstick; without, the error
+    that rounding explains.
+    """
+
+    def __init__(self, job: Mapping[str, Any], *, exact: bool) -> None:
+        self.module = runtime.load(job["library"], job["threads"])
+        model = load(job["model"])
+        _check_inputs(self.module, model)
+        dims = {k: v if isinstance(v, int) else tuple(v) for k, v in job["dims"].items()}
+        shapes.apply(model, job["shapes"], dims)
+        self._same_file = model.sha256 == self.module.manifest["model"]["sha256"]
+        self.session = open_session(job["model"], self.module.threads)
+        # Why there is no truth to compare with, once that is known.
+        self.no_truth: str | None = None
+        self._truth = self._reference(model) if exact else None
+        # Budgets are derived from the nodes that are left when constants are folded.
+        normalise(model)
+        self._model = model
+        rules = {kernel["rule"] for kernel in self.module.manifest["kernels"]}
+        self._tolerance = Tolerance(WINOGRAD_FACTOR if "winograd" in rules else FACTOR)
+
+    def _reference(self, model: OnnxModel) -> DoubleReference | None:
+        try:
+            return DoubleReference(model)
+        except NoReference as error:
+            self.no_truth = str(error)
+            return None
+
+    @property
+    def subject(self) -> str:
+        """What is being verified, as a report calls it."""
+        if self._same_file:
+            return self.module.manifest["model"]["file"]
+        return f"{Path(self.module.path).name} (compiled from another file than the reference)"
+
+    def run(self, inputs: Arrays) -> Results:
+        """Our outputs, or what went wrong, and ONNX Runtime's.
+
+        Raises InputError for inputs that do not fit the model's interface, and Refused when an
+        engine refuses them for another reason.
+        """
+        feed = dict(inputs)
+        self.module.check(feed)
+        try:
+            theirs = self.session.run(None, feed)
+        except Exception as error:
+            raise Refused(" ".join(str(error).split())[:300]) from error
+        try:
+            return as_tuple(self.module(feed)), theirs
+        except InputError as error:
+            raise Refused(error.what, ours=True) from error
+        except Exception as error:
+            return " ".join(str(error).split())[:300], theirs
+
+    def calibrate(self, inputs: Arrays, dims: Mapping[str, int]) -> None:
+        """Note ONNX Runtime's error on `inputs`, before anything is judged by it."""
+        with contextlib.suppress(Refused):
+            _, theirs = self.run(inputs)
+            truth, budgets = self._truth_of(inputs), output_budgets(self._model, dict(dims))
+            for spec, array in zip(self.module.outputs, theirs, strict=True):
+                if spec.name in truth:
+                    self._tolerance.learn(spec.name, array, truth[spec.name], budgets[spec.name])
+
+    def compare(
+        self,
+        inputs: Arrays,
+        dims: Mapping[str, int],
+        results: Results,
+    ) -> list[Verdict]:
+        """The verdict on each output of `run`, for inputs of sizes `dims`."""
+        ours, theirs = results
+        names = [spec.name for spec in self.module.outputs]
+        if isinstance(ours, str):
+            return [Verdict(name, False, problem=f"our library fails: {ours}") for name in names]
+        pairs = list(zip(names, ours, theirs, strict=True))
+        if self._truth is not None:
+            verdicts = [self._tolerance.passes_at_sight(name, a, b) for name, a, b in pairs]
+            if None not in verdicts:
+                return verdicts
+        budgets = output_budgets(self._model, dict(dims))
+        truth = self._truth_of(inputs)
+        return [
+            self._tolerance.judge(name, a, b, truth[name], budgets[name])
+            if name in truth
+            else self._tolerance.without_truth(name, a, b, budgets[name])
+            for name, a, b in pairs
+        ]
+
+    def _truth_of(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        if self._truth is None:
+            return {}
+        try:
+            return self._truth(inputs)
+        except NoReference as error:
+            self.no_truth = str(error)
+            return {}
+
+
+def as_tuple(outputs: Any) -> tuple[np.ndarray, ...]:
+    """The results of a call of a module: one array or several."""
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def open_session(path: str, threads: int) -> Any:
+    """An ONNX Runtime session with default optimisations on `threads` threads.
+
+    Raises ModelError when ONNX Runtime refuses the model.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ModelError(
+            f"ONNX Runtime, the reference, refuses the model: {' '.join(str(error).split())[:300]}",
+            where=path,
+            hint="--no-verify compiles without the check",
+        ) from error
+
+
+def engine_name() -> str:
+    """ONNX Runtime and its version."""
+    import onnxruntime
+
+    return f"ONNX Runtime {onnxruntime.__version__}"
+
+
+def _check_inputs(module: runtime.Module, model: OnnxModel) -> None:
+    """Raise OptionError when the reference is another model altogether."""
+    ours = [spec.name for spec in module.inputs]
+    theirs = [value.name for value in model.inputs()]
+    if ours != theirs:
+        raise OptionError(
+            f"the reference {model.path.name} has inputs {', '.join(theirs)}",
+            where=str(module.path),
+            expected=f"the model it was compiled from, {module.manifest['model']['file']}, "
+            f"with inputs {', '.join(ours)}",
+        )

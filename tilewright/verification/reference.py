@@ -1,0 +1,110 @@
+"""The yardstick: a model evaluated in double precision by onnx's own reference implementation.
+
+Both engines of a verification compute in the model's float types and err; which of them errs more
+is only seen beside a third result that is nearer to the truth. `onnx.reference.ReferenceEvaluator`
+is numpy, node by node, and keeps to the types it is given: a model whose float16, bfloat16 and
+float32 tensors are made float64 is evaluated with 53 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from tilewright.compiler.importer.graph import all_graphs, attribute
+from tilewright.compiler.importer.model import OnnxModel
+from tilewright.verification.reference_ops import OPERATORS
+
+# Smaller types keep theirs: a cast to float8 is part of what the model computes.
+_WIDENED = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+# Attributes of the standard's operators that name the type of a result.
+_TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype", "output_datatype", "softmax_precision")
+
+
+class NoReference(Exception):
+    """The model cannot be evaluated in double precision; says why."""
+
+
+class DoubleReference:
+    """Evaluates `model`, whose inputs are fixed or open, in float64.
+
+    `model` is one that `load` gave; it is not changed. Raises NoReference when the model has an
+    operator without a reference implementation.
+    """
+
+    def __init__(self, model: OnnxModel) -> None:
+        proto = onnx.ModelProto()
+        proto.CopyFrom(model.proto)
+        _widen(proto)
+        self._weights = {name: _wide(array) for name, array in model.weights.items()}
+        try:
+            self._evaluator = ReferenceEvaluator(proto, new_ops=[*OPERATORS])
+        except Exception as error:
+            raise NoReference(" ".join(str(error).split())[:200]) from error
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Every tensor of the main graph by name; floats are float64.
+
+        Raises NoReference when an operator refuses its input.
+        """
+        feed = {name: _wide(array) for name, array in inputs.items()}
+        try:
+            with np.errstate(all="ignore"):
+                return self._evaluator.run(None, {**self._weights, **feed}, intermediate=True)
+        except Exception as error:
+            raise NoReference(" ".join(str(error).split())[:200]) from error
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float64) if array.dtype.name in _NAMES else array
+
+
+_NAMES = tuple(onnx.helper.tensor_dtype_to_np_dtype(kind).name for kind in _WIDENED)
+
+
+def _widen(proto: onnx.ModelProto) -> None:
+    """Make every float16, bfloat16 and float32 in `proto` a float64, in place."""
+    for graph in all_graphs(proto.graph):
+        _widen_tensors(graph.initializer)
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            kind = value.type.tensor_type
+            kind.elem_type = _widened(kind.elem_type)
+        _widen_nodes(graph.node)
+    for function in proto.functions:
+        _widen_nodes(function.node)
+
+
+def _widen_nodes(nodes: Iterable[onnx.NodeProto]) -> None:
+    for node in nodes:
+        for entry in node.attribute:
+            if entry.HasField("t"):
+                _widen_tensors([entry.t])
+            elif entry.name in _TYPE_ATTRIBUTES and entry.type == onnx.AttributeProto.INT:
+                entry.i = _widened(entry.i)
+        if node.op_type == "Constant":
+            _widen_constant(node)
+
+
+def _widen_constant(node: onnx.NodeProto) -> None:
+    """`value_float` and `value_floats` are float32 whatever they hold."""
+    for name in ("value_float", "value_floats"):
+        value = attribute(node, name)
+        if value is not None:
+            tensor = numpy_helper.from_array(np.asarray(value, np.float64))
+            del node.attribute[:]
+            node.attribute.append(onnx.helper.make_attribute("value", tensor))
+
+
+def _widen_tensors(tensors: Iterable[onnx.TensorProto]) -> None:
+    for tensor in tensors:
+        if tensor.data_type in _WIDENED:
+            wide = _wide(numpy_helper.to_array(tensor))
+            tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
+
+
+def _widened(kind: int) -> int:
+    return TensorProto.DOUBLE if kind in _WIDENED else kind

@@ -1,0 +1,1 @@
+"""Random graphs, compiled and compared with ONNX Runtime: `python -m tools.fuzz`."""
