@@ -27,7 +27,9 @@ def artifact(tmp_path):
     golden.mkdir()
     for side in ("inputs", "outputs"):
         save_arrays(golden / f"golden_{side}.npz", {"x": np.ones(3)})
-    return Artifact(work.library, work.manifest, check={"passed": True, "runs": []}, golden=golden)
+    return Artifact(
+        work.library, work.manifest, check={"passed": True, "examples": []}, golden=golden
+    )
 
 
 def test_saves_an_executable_library(artifact, tmp_path):

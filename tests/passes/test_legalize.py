@@ -6,7 +6,7 @@ import tvm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from onnx import helper
+from onnx import TensorProto, helper
 from tvm import relax
 
 from tests import models
@@ -171,3 +171,16 @@ def test_long_sums_err_as_the_root_of_their_length(shape, axes, keepdims):
         y = _legalized(build, x, x=shape)
         assert y.shape == expected.shape
         np.testing.assert_allclose(y, expected, rtol=5e-6)
+
+
+@pytest.mark.parametrize("rows", [4, "n"], ids=["known", "open"])
+@pytest.mark.parametrize("op", ["ReduceSum", "ReduceMean"])
+def test_numbers_of_16_bits_are_added_in_32(op, rows, tmp_path):
+    """In float16, 300 numbers near 1 are off by more than their last bit."""
+    node = helper.make_node(op, ["x", "axes"], ["y"])
+    given = models.value("x", (rows, 300), TensorProto.FLOAT16)
+    made = models.value("y", (rows, 1), TensorProto.FLOAT16)
+    proto = models.model([node], [given], [made], {"axes": np.int64([1])}, 18)
+    x = np.random.default_rng(0).uniform(0.5, 1.5, (4, 300)).astype(np.float16)
+    wide = getattr(np, {"ReduceSum": "sum", "ReduceMean": "mean"}[op])
+    _same(module_of(proto, tmp_path)(x), wide(x, 1, np.float32, keepdims=True).astype(np.float16))

@@ -23,7 +23,7 @@ def test_the_truth_is_asked_for_only_when_it_is_needed(tmp_path, monkeypatch):
     engines = _engines(proto, proto, tmp_path)
     asked = []
     stock = engines._truth_of
-    monkeypatch.setattr(engines, "_truth_of", lambda inputs: asked.append(1) or stock(inputs))
+    monkeypatch.setattr(engines, "_truth_of", lambda *given: asked.append(1) or stock(*given))
     feed = {"x": models.weight("x", (2, 64))}
     (first,) = engines.compare(feed, {}, engines.run(feed))
     (second,) = engines.compare(feed, {}, engines.run(feed))

@@ -97,3 +97,23 @@ def test_gather_elements(tmp_path_factory, data):
     inputs = [models.value("x", shape), models.value("i", size, models.INT64)]
     proto = models.model([node], inputs, [models.value("y", size)])
     _agrees(proto, tmp_path_factory.mktemp("m"), feed, 0)
+
+
+POOLS = [
+    {"pads": [0, 1, 0, 1]},
+    {"pads": [1, 0, 2, 1], "strides": [2, 3]},
+    {"pads": [1, 1, 1, 1], "strides": [2, 3], "ceil_mode": 1},
+    {"strides": [2, 2], "auto_pad": "SAME_UPPER"},
+    {"strides": [2, 2], "auto_pad": "SAME_LOWER"},
+    {"dilations": [2, 1], "pads": [1, 1, 1, 1]},
+]
+KINDS = [("MaxPool", {}), ("AveragePool", {}), ("AveragePool", {"count_include_pad": 1})]
+
+
+@pytest.mark.parametrize("op, more", KINDS)
+@pytest.mark.parametrize("attrs", POOLS)
+def test_pools(attrs, op, more, tmp_path):
+    node = helper.make_node(op, ["x"], ["y"], kernel_shape=[3, 2], **attrs, **more)
+    x = models.value("x", (2, 4, 9, 11))
+    proto = models.model([node], [x], [models.value("y", [None] * 4)], {}, 19)
+    _agrees(proto, tmp_path, {"x": models.weight("x", (2, 4, 9, 11))})

@@ -5,6 +5,7 @@
 - A maximum over -inf alone is -inf; TVM's starts from the smallest finite number.
 - Long sums are sums of partial sums. One number after the other, each is rounded to a result that
   grows, always the same way where the numbers are alike: K roundings err as K, not as sqrt(K).
+  Numbers of 16 bits are added in float32, as ONNX Runtime does.
 """
 
 from __future__ import annotations
@@ -104,51 +105,63 @@ def _reduce(x: te.Tensor, reducer: object, axes: list[int] | None, keepdims: boo
 
 # Terms. Shorter sums are TVM's; longer ones have partial sums of at most so many numbers, and of no
 # fewer than so many where the length allows it.
-_LONG_SUM, _PART, _SHORTEST_PART = 4096, 256, 16
+_LONG_SUM, _PART, _SHORTEST_PART = 512, 256, 16
+# Too few bits to add in.
+_NARROW = ("float16", "bfloat16")
 
 
 def _sum(name: str, mean: bool) -> Callable:
     def lower(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
         x, (axes, keepdims) = call.args[0], _reduction(call)
-        sizes = [s.value if isinstance(s, tirx.IntImm) else None for s in x.ty.shape]
+        sizes, dtype = list(x.ty.shape), str(x.ty.dtype)
         axes = sorted(range(len(sizes)) if axes is None else {axis % len(sizes) for axis in axes})
-        count = math.prod(sizes[axis] or 0 for axis in axes)
+        known = all(isinstance(sizes[axis], tirx.IntImm) for axis in axes)
+        count = math.prod(int(sizes[axis]) for axis in axes) if known else 0
+        narrow = dtype in _NARROW
 
-        def long(x: te.Tensor) -> te.Tensor:
-            dtype, shape = x.dtype, x.shape
+        def in_parts(x: te.Tensor) -> te.Tensor:
+            shape = list(x.shape)
+            terms = math.prod((shape[axis] for axis in axes), start=tirx.const(1, "int64"))
             for axis in reversed(axes):
                 x = _sum_of_parts(x, axis)
             if not keepdims:
                 kept = [size for axis, size in enumerate(shape) if axis not in axes]
                 x = topi.reshape(x, kept)
-            return topi.divide(x, tirx.const(count, dtype)) if mean else x
+            if mean:
+                x = topi.divide(x, terms.astype(x.dtype))
+            return topi.cast(x, dtype) if narrow else x
 
-        if count <= _LONG_SUM or not str(x.ty.dtype).startswith("float"):
+        if not narrow and (count <= _LONG_SUM or not dtype.startswith("float")):
             return call.op.get_attr("FLegalize")(bb, call)
-        return bb.call_te(long, x, primfunc_name_hint=name)
+        return bb.call_te(in_parts, x, primfunc_name_hint=name)
 
     return lower
 
 
 def _sum_of_parts(x: te.Tensor, axis: int) -> te.Tensor:
-    """The sum along `axis`, which stays with size 1."""
-    size = int(x.shape[axis])
-    if size <= _PART:
-        return topi.sum(x, [axis], True)
-    # Parts of one length need no comparison at every step.
-    length = max(n for n in range(1, _PART + 1) if size % n == 0)
-    length = length if length >= _SHORTEST_PART else _PART
-    parts, j = -(-size // length), te.reduce_axis((0, length), name="j")
+    """The sum along `axis`, which stays with size 1; of narrow numbers, in float32."""
+    size = int(x.shape[axis]) if isinstance(x.shape[axis], tirx.IntImm) else x.shape[axis]
+    wide = "float32" if x.dtype in _NARROW else x.dtype
+    length = parts = 1
+    if isinstance(size, tirx.Expr) or size <= _PART:
+        length = size
+    else:
+        # Parts of one length need no comparison at every step.
+        length = max(n for n in range(1, _PART + 1) if size % n == 0)
+        length = length if length >= _SHORTEST_PART else _PART
+        parts = -(-size // length)
+    j = te.reduce_axis((0, length), name="j")
 
     def part(*index: tirx.Var) -> tirx.Expr:
         place = index[axis] * length + j
-        value = x(*index[:axis], place, *index[axis + 1 :])
-        if size % length:
-            value = tirx.if_then_else(place < size, value, tirx.const(0, x.dtype))
+        value = x(*index[:axis], place, *index[axis + 1 :]).astype(wide)
+        if parts > 1 and size % length:
+            value = tirx.if_then_else(place < size, value, tirx.const(0, wide))
         return te.sum(value, axis=j)
 
     shape = [parts if n == axis else own for n, own in enumerate(x.shape)]
-    return _sum_of_parts(te.compute(shape, part, name="part"), axis)
+    summed = te.compute(shape, part, name="part")
+    return summed if parts == 1 else _sum_of_parts(summed, axis)
 
 
 LOWERINGS = {

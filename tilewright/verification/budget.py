@@ -110,6 +110,10 @@ def reduction_length(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
         return len(node.input)
     if node.op_type in ("AveragePool", "LpPool"):
         return math.prod(attribute(node, "kernel_shape", [1]))
+    if node.op_type in ("Resize", "Upsample") and attribute(node, "mode", b"nearest") != b"nearest":
+        # A place in a row of n numbers is off by n roundings, and the result by as many times the
+        # step between neighbours: as much as a sum of n squared terms.
+        return max(x[1:], default=1) ** 2
     if node.op_type in ("CumSum", "Einsum", "Attention", "MultiHeadAttention") and x:
         return max(x)
     return 1

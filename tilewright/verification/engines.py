@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,8 @@ class Engines:
         """Note ONNX Runtime's error on `inputs`, before anything is judged by it."""
         with contextlib.suppress(Refused):
             _, theirs = self.run(inputs)
-            truth, budgets = self._truth_of(inputs), output_budgets(self._model, dict(dims))
+            truth = self._truth_of(inputs, theirs)
+            budgets = output_budgets(self._model, dict(dims))
             for spec, array in zip(self.module.outputs, theirs, strict=True):
                 if spec.name in truth:
                     self._tolerance.learn(spec.name, array, truth[spec.name], budgets[spec.name])
@@ -119,7 +120,7 @@ class Engines:
             if None not in verdicts:
                 return verdicts
         budgets = output_budgets(self._model, dict(dims))
-        truth = self._truth_of(inputs)
+        truth = self._truth_of(inputs, theirs)
         return [
             self._tolerance.judge(name, a, b, truth[name], budgets[name])
             if name in truth
@@ -127,14 +128,23 @@ class Engines:
             for name, a, b in pairs
         ]
 
-    def _truth_of(self, inputs: Arrays) -> dict[str, np.ndarray]:
+    def _truth_of(self, inputs: Arrays, theirs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """The outputs in double precision, without those of another shape than `theirs`."""
         if self._truth is None:
             return {}
         try:
-            return self._truth(inputs)
+            found = self._truth(inputs)
         except NoReference as error:
             self.no_truth = str(error)
             return {}
+        truth = {}
+        for spec, array in zip(self.module.outputs, theirs, strict=True):
+            if found[spec.name].shape == array.shape:
+                truth[spec.name] = found[spec.name]
+            else:
+                shapes = f"{list(found[spec.name].shape)} and not {list(array.shape)}"
+                self.no_truth = f"onnx's reference gives {spec.name} the shape {shapes}"
+        return truth
 
 
 def as_tuple(outputs: Any) -> tuple[np.ndarray, ...]:

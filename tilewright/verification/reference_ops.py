@@ -5,12 +5,15 @@ They replace its own when a model is evaluated in double precision (reference.py
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_max_pool import MaxPool as OnnxMaxPool
 
 
 class Conv(OpRun):
@@ -128,7 +131,79 @@ class GatherElements(OpRun):
         return (data[tuple(grid)],)
 
 
-OPERATORS = (Conv, ConvTranspose, BatchNormalization, GatherElements)
+class MaxPool(OnnxMaxPool):
+    """Onnx's own gives other sizes where what is padded differs from axis to axis."""
+
+    def _run(self, x: np.ndarray, **attributes: Any) -> tuple[np.ndarray, ...]:
+        if len(self.onnx_node.output) > 1:
+            return super()._run(x, **attributes)
+        windows = _Windows(x.shape[2:], **_geometry(attributes))
+        least = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+        padded = windows.padded(x, least)
+        return (functools.reduce(np.maximum, (padded[where] for where in windows)),)
+
+
+class AveragePool(OpRun):
+    """As MaxPool."""
+
+    op_domain = ""
+
+    def _run(
+        self, x: np.ndarray, count_include_pad: int = 0, **attributes: Any
+    ) -> tuple[np.ndarray]:
+        windows = _Windows(x.shape[2:], **_geometry(attributes))
+        padded = windows.padded(x, 0)
+        counted = windows.padded(np.ones_like(x[:1, :1]), float(bool(count_include_pad)), last=0)
+        total, count = (sum(array[where] for where in windows) for array in (padded, counted))
+        return (total / count,)
+
+
+OPERATORS = (Conv, ConvTranspose, BatchNormalization, GatherElements, MaxPool, AveragePool)
+
+
+def _geometry(attributes: dict[str, Any]) -> dict[str, Any]:
+    names = ("kernel_shape", "strides", "pads", "dilations", "auto_pad", "ceil_mode")
+    return {name: attributes.get(name) for name in names}
+
+
+class _Windows:
+    """The windows of a pool over axes of the given sizes: for each place in them, what meets it."""
+
+    def __init__(
+        self,
+        sizes: tuple[int, ...],
+        kernel_shape: list[int],
+        strides: list[int] | None,
+        pads: list[int] | None,
+        dilations: list[int] | None,
+        auto_pad: str | None,
+        ceil_mode: int | None,
+    ) -> None:
+        ones = [1] * len(sizes)
+        self._kernel, self._strides = kernel_shape, strides or ones
+        self._dilations = dilations or ones
+        spans = [(k - 1) * d + 1 for k, d in zip(kernel_shape, self._dilations, strict=True)]
+        self._pads = _pads(auto_pad or "NOTSET", pads, sizes, spans, self._strides)
+        self._sizes, self._beyond = [], []
+        for size, (first, last), span, stride in zip(
+            sizes, self._pads, spans, self._strides, strict=True
+        ):
+            room = size + first + last - span
+            count = (-(-room // stride) if ceil_mode else room // stride) + 1
+            # A window that begins behind the numbers is none.
+            count -= (count - 1) * stride >= size + first
+            self._sizes.append(count)
+            self._beyond.append(max(0, (count - 1) * stride - room))
+
+    def padded(self, x: np.ndarray, fill: float, last: float | None = None) -> np.ndarray:
+        """`x` with `fill` around it, and `last` where windows reach beyond that."""
+        whole = np.pad(x, [(0, 0), (0, 0), *self._pads], constant_values=fill)
+        rest = [(0, 0), (0, 0), *((0, n) for n in self._beyond)]
+        return np.pad(whole, rest, constant_values=fill if last is None else last)
+
+    def __iter__(self) -> Iterator[tuple]:
+        places = _places(tuple(self._kernel), self._dilations, self._strides, self._sizes)
+        return ((..., *window) for _, window in places)
 
 
 def _spans(w: np.ndarray, dilations: list[int]) -> list[int]:

@@ -15,6 +15,7 @@ from tvm.s_tir import Schedule
 from tests import models
 from tests.compiling import module_of
 from tests.examples import examples
+from tests.net import Net, keeps_numbers
 from tilewright.targets import CATALOG, resolve
 from tilewright.targets.rules.fallback import MAX_ROW, best_columns, choose_tile, schedule
 
@@ -272,3 +273,12 @@ def test_an_open_dimension_gives_the_same_numbers(rows, tmp_path_factory):
 
 
 _OPEN: dict = {}
+
+
+def test_operators_that_read_their_operand_twice_do_not_multiply(tmp_path):
+    """Written into each other, 24 squares would be 2^24 factors."""
+    net = Net(x=(2, 3))
+    y = "x"
+    for _ in range(24):
+        y = net.Sub(net.Mul(y, y), 0.7)
+    keeps_numbers(net.model(y), tmp_path)

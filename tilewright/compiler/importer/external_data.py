@@ -95,7 +95,9 @@ def _bits(data_type: int) -> int:
 
 
 def _number(entries: dict[str, str], key: str, default: int, where: str) -> int:
-    text = entries.get(key, str(default))
+    if key not in entries:
+        return default
+    text = entries[key]
     # Not isdigit(): it takes digits that int() does not, and int() refuses thousands of them.
     if not re.fullmatch("[0-9]{1,18}", text):
         raise ModelError(f"{key} is {text[:40]!r}", where=where, expected="a number of bytes")

@@ -18,6 +18,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import tvm
+import tvm_ffi
 from tvm import tirx
 from tvm.ir import TensorLoad
 from tvm.s_tir import SBlockRealize, Schedule
@@ -32,6 +33,9 @@ from tilewright.targets.target import Target
 PARALLEL_ELEMENTS = 16 * 1024
 # A row of results this long still fits L1 beside its operands.
 MAX_ROW = 2048
+# Expressions of a value that is written out anew at each place where its reader names it. A chain
+# of n operators that read their operand twice would have 2^n of them.
+MAX_REPEATED = 256
 _REDUCE = tirx.IterVar.CommReduce
 _SPATIAL = tirx.IterVar.DataPar
 
@@ -194,10 +198,30 @@ def _inline_elementwise(sch: Schedule) -> None:
             continue
         if _is_reduction(sch, readers[0]) and not _is_copy(sch, block):
             continue  # A reduction reads each value many times: compute it once, before.
+        if _repeated(sch, block, readers[0]) > MAX_REPEATED:
+            continue
         try:
             sch.compute_inline(block)
         except ScheduleError:
             continue  # It writes more than it is read for, or is an output itself.
+
+
+def _repeated(sch: Schedule, block: object, reader: object) -> int:
+    """Expressions that inlining `block` adds to its reader beyond those of one copy."""
+    written = sch.get(block).writes[0].source
+    reads = expressions = 0
+
+    def read(load: TensorLoad) -> None:
+        nonlocal reads
+        reads += load.source.same_as(written)
+
+    def count(node: object) -> None:
+        nonlocal expressions
+        expressions += 1
+
+    tvm_ffi.structural_walk(sch.get(reader).body, (TensorLoad, read))
+    tvm_ffi.structural_walk(sch.get(block).body, (tirx.Expr, count))
+    return (reads - 1) * expressions
 
 
 def _elementwise_consumer(sch: Schedule, block: object) -> object | None:

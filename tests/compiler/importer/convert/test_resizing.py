@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.net import Net, answers_each, fused
+from tests.net import Net, answers_each, fused, keeps_numbers
 from tests.passes.graphs import calls
 from tilewright.compiler.importer.convert.resizing import resize
 from tilewright.errors import UnsupportedModel
@@ -133,8 +133,18 @@ def test_constants_that_tvm_ignores(by, values, attrs, tmp_path):
 def test_what_is_common_is_one_operator(by, values, attrs, x, tmp_path):
     attrs = {"nearest_mode": "floor", **attrs}
     proto = _constant(by, values, x, **attrs)
-    assert calls(fused(proto, tmp_path).mod) == ["relax.image.resize2d"]
+    common = "sizes" not in by or x == X.shape
+    assert (calls(fused(proto, tmp_path).mod) == ["relax.image.resize2d"]) == common
     answers_each(proto, tmp_path, {"x": X}, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("how", ["asymmetric", "half_pixel"])
+@pytest.mark.parametrize("shape", [(1, 2, "s"), (1, 2, "h", "w"), (1, 1, "d", "h", "w")])
+def test_between_neighbours_of_open_sizes(shape, how, tmp_path):
+    net = Net(opset=18, x=shape)
+    scales = net.const([1, 1, 2, 3, 2][: len(shape)])
+    way = {"mode": "linear", "coordinate_transformation_mode": how}
+    keeps_numbers(net.model(net.Resize("x", "", scales, **way)), tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 7), (1, 2, 3, 4, 5)])

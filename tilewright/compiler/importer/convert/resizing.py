@@ -7,6 +7,7 @@ Source: https://onnx.ai/onnx/operators/onnx__Resize.html, onnx__Upsample.html
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -164,7 +165,8 @@ class _Resize:
         """Whether TVM does the same: spatial axes alone, in the usual ways.
 
         Its float32 positions would be on the wrong side of half way, but where the scale of nearest
-        neighbours is a whole number.
+        neighbours is a whole number. Between neighbours of open sizes they are as wrong as the
+        sizes are large, but where numbers are halved.
         """
         attrs, rank = self._attrs, self._x.ty.ndim
         special = self._roi is not None or self._how not in _COMMON
@@ -180,7 +182,10 @@ class _Resize:
                 return False
             if self._how == "align_corners" and not (isinstance(after, IntImm | int) and after > 1):
                 return False
-            if self._mode == "nearest" and not self._is_multiple(ratio):
+            if self._mode == "nearest":
+                if not self._is_multiple(ratio):
+                    return False
+            elif not (_is_known([self._own[place], after]) or self._is_halved(ratio, rank)):
                 return False
         return True
 
@@ -190,6 +195,11 @@ class _Resize:
         fits = self._how in ("half_pixel", "pytorch_half_pixel")
         fits = fits or (self._how == "asymmetric" and floors)
         return fits and ratio >= 1 and ratio == round(ratio)
+
+    def _is_halved(self, ratio: float, rank: int) -> bool:
+        """Whether float32 positions are exact at this scale; of an open row TVM has none."""
+        power = ratio >= 1 and math.log2(ratio).is_integer()
+        return rank > 3 and power and self._how != "align_corners"
 
     def _common(self) -> relax.Expr:
         """The same as one of TVM's operators."""
@@ -257,6 +267,6 @@ def _is_known(*values: relax.Expr | Sequence[tirx.Expr] | None) -> bool:
         sizes = value.values if isinstance(value, relax.ShapeExpr) else value
         if sizes is None or isinstance(sizes, GenericConst):
             return True
-        return not isinstance(sizes, relax.Expr) and all(isinstance(s, IntImm) for s in sizes)
+        return not isinstance(sizes, relax.Expr) and all(isinstance(s, IntImm | int) for s in sizes)
 
     return all(map(is_known, values))
