@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tilewright.autotune.records import confirmed_choices
 from tilewright.compiler import child
 from tilewright.compiler.artifact import Artifact, check_writable, library_of, read_bundle
+from tilewright.compiler.importer.torch_program import as_onnx
 from tilewright.compiler.sections import read_manifest
 from tilewright.compiler.steps import OPTIONAL_STAGES, OPTIONAL_STEPS, RULE_STEPS
 from tilewright.errors import ArtifactError, CheckFailed, ModelError, OptionError, TargetError
@@ -48,13 +49,14 @@ def compile(
 ) -> Artifact:
     """Compile an ONNX model and check the result against ONNX Runtime.
 
-    `model` is a path or an `onnx.ModelProto`; `target` a Target, a catalog row's name or
-    "native"; `shapes` fixes inputs ({"x": (1, 3, 224, 224)}). `fusions` replaces the default
-    list: `(*DEFAULT_FUSIONS, MINE)` (docs/adding-a-fusion.md). With `cache`, kernels compiled
-    before are taken from the user's cache folder (docs/cache.md). `db` is a file with tuning
-    records (docs/tuning.md): True the user's own, False none. `dump` is a folder for the IR after
-    each stage. `faults` make the result wrong on purpose (`tilewright.compiler.faults`).
-    `progress` is called with {"event": "start" | "done", "step": ...}.
+    `model` is the path of an .onnx or .pt2 file, or an `onnx.ModelProto`; `target` a Target, a
+    catalog row's name or "native"; `shapes` fixes inputs ({"x": (1, 3, 224, 224)}). `fusions`
+    replaces the default list: `(*DEFAULT_FUSIONS, MINE)` (docs/adding-a-fusion.md). With
+    `cache`, kernels compiled before are taken from the user's cache folder (docs/cache.md).
+    `db` is a file with tuning records (docs/tuning.md): True the user's own, False none. `dump`
+    is a folder for the IR after each stage. `faults` make the result wrong on purpose
+    (`tilewright.compiler.faults`). `progress` is called with {"event": "start" | "done",
+    "step": ...}.
 
     Raises ModelError or UnsupportedModel for the file, OptionError and TargetError for the
     arguments, FusionError when a fusion of yours fails, CompileError when the compiler does, and
@@ -64,7 +66,7 @@ def compile(
     _check_names(options, fusions)
     row = resolve(target)
     folder = tempfile.TemporaryDirectory(prefix="tilewright-")
-    job = job_of(model, Path(folder.name), row, shapes, options, fusions)
+    job = job_of(model, Path(folder.name), row, shapes, options, fusions, progress)
     choices = confirmed_choices(db, row, options.threads or host.default_threads())
     job |= {"dump": _dump_folder(dump), "cache": cache, "choices": choices}
     job["faults"] = _pickled(faults, Path(folder.name) / "faults.pickle") if faults else None
@@ -127,7 +129,7 @@ def verify(
     With `localize`, a failure of a model is traced to the first wrong tensor and to who did it.
     `faults` make it fail on purpose (`tilewright.compiler.faults`).
     """
-    subject = Path(subject)
+    subject = as_onnx(Path(subject), progress)
     options = options or CompileOptions()
     if (localize or faults) and (subject.is_dir() or is_artifact(subject)):
         raise OptionError(
@@ -243,7 +245,7 @@ def analyze(
     options = options or CompileOptions()
     _check_names(options, fusions)
     with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
-        job = job_of(model, Path(folder), resolve(target), shapes, options, fusions)
+        job = job_of(model, Path(folder), resolve(target), shapes, options, fusions, progress)
         name = "tilewright.analysis.analyze_job:analyze_job"
         return child.call(name, job, progress, doing="analyzing")
 
@@ -266,7 +268,7 @@ def preflight(
     options = options or CompileOptions()
     _check_names(options, fusions)
     with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
-        job = job_of(model, Path(folder), resolve(target), shapes, options, fusions)
+        job = job_of(model, Path(folder), resolve(target), shapes, options, fusions, progress)
         name = "tilewright.analysis.preflight_job:preflight_job"
         return child.call(name, job, progress, doing="preflight")
 
@@ -289,7 +291,7 @@ def bench(
     Returns JSON values, in seconds and bytes: for each engine load, first call, median with
     10th and 90th percentile, and peak memory; and the ratio (docs/bench.md).
     """
-    subject = library_of(Path(subject))
+    subject = as_onnx(library_of(Path(subject)), progress)
     options = options or CompileOptions()
     built = _built(subject, target, shapes, options, db, progress)
     from tilewright.analysis.latency import measure
@@ -434,11 +436,12 @@ def job_of(
     shapes: Shapes | None,
     options: CompileOptions,
     fusions: Sequence[Fusion] | None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """What the child process is told, as JSON values; fusions travel as a pickle in `folder`."""
     pickled = None if fusions is None else _pickled(fusions, folder / "fusions.pickle")
     return {
-        "path": str(_as_file(model, folder)),
+        "path": str(_as_file(model, folder, progress)),
         "target": target.to_dict(),
         "options": options.to_dict(),
         "shapes": {name: list(shape) for name, shape in (shapes or {}).items()},
@@ -476,9 +479,9 @@ def _check_names(options: CompileOptions, fusions: Sequence[Fusion] | None) -> N
             )
 
 
-def _as_file(model: str | Path | onnx.ModelProto, folder: Path) -> Path:
+def _as_file(model: str | Path | onnx.ModelProto, folder: Path, progress: Progress | None) -> Path:
     if isinstance(model, str | Path):
-        return Path(model).resolve()
+        return as_onnx(Path(model), progress).resolve()
     path = folder / f"{model.graph.name or 'model'}.onnx".replace("/", "_")
     path.write_bytes(model.SerializeToString())
     return path

@@ -1,4 +1,4 @@
-"""What a recurrent layer computes, one direction at a time."""
+"""What a recurrent layer computes, in one direction or in both."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 @dataclass(frozen=True)
 class RecurrentSpec(Spec):
-    """h[t] from h[t - 1] and x[t] @ W + b, which is given: [sequence, batch, gates * hidden].
+    """h[t] from h[t - 1] and x[t] @ W + b, given as [sequence, batch, directions * gates * hidden].
 
-    `activations` are those of the gates, in ONNX's order. `clip` bounds what they get; `reverse`
-    goes from the last step to the first. `peephole`, `input_forget` (LSTM) and
-    `linear_before_reset` (GRU) are as ONNX has them; with `lengths` each row of the batch ends at
-    a step of its own.
+    `activations` are those of the gates, in ONNX's order. `clip` bounds what they get; of
+    `directions`, those that are True go from the last step to the first. `peephole`,
+    `input_forget` (LSTM) and `linear_before_reset` (GRU) are as ONNX has them; with `lengths` each
+    row of the batch ends at a step of its own.
     Source: https://onnx.ai/onnx/operators/onnx__LSTM.html, onnx__GRU.html, onnx__RNN.html
     """
 
@@ -28,7 +28,7 @@ class RecurrentSpec(Spec):
     hidden: int
     activations: tuple[Step, ...]
     clip: float | None = None
-    reverse: bool = False
+    directions: tuple[bool, ...] = (False,)
     peephole: bool = False
     input_forget: bool = False
     linear_before_reset: bool = False

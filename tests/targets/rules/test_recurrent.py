@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tilewright.ops import RecurrentSpec, Step
-from tilewright.targets.rules.recurrent import kernel, parameters, results
+from tilewright.targets.rules.recurrent import kernel, order, parameters, results
 
 LSTM = RecurrentSpec("float32", "LSTM", "n", 2, 20, (Step("sigmoid"), Step("tanh"), Step("tanh")))
 GATED = (Step("sigmoid"), Step("sigmoid"), Step("tanh"))
@@ -37,3 +38,22 @@ def test_few_rows_are_one_block():
 def test_open_batches_are_rows_of_their_own():
     spec = RecurrentSpec(**{**LSTM.__dict__, "batch": "b"})
     assert "T.parallel" in str(kernel("k", spec, lanes=8))
+
+
+def test_directions_are_blocks_of_one_loop():
+    both = RecurrentSpec(**{**LSTM.__dict__, "directions": (False, True)})
+    text = str(kernel("k", both, lanes=8))
+    assert text.count("T.parallel(2)") == 1
+
+
+@pytest.mark.parametrize("hidden", [3, 8, 20, 64])
+@pytest.mark.parametrize("cell", ["LSTM", "GRU", "RNN"])
+def test_weights_lie_in_the_order_in_which_they_are_read(cell, hidden):
+    spec = RecurrentSpec(**{**LSTM.__dict__, "cell": cell, "hidden": hidden, "batch": 1})
+    places = order(spec, lanes=8)
+    assert sorted(places) == list(range(spec.gates * hidden * hidden))
+    gate, unit, k = places // hidden**2, places // hidden % hidden, places % hidden
+    assert (k[0], unit[0]) == (0, 0) and k[-1] == hidden - 1
+    # A GRU's third gate has a product of its own, behind those of the others.
+    products = gate == 2 if cell == "GRU" else np.zeros_like(gate)
+    assert (np.diff(products.astype(int)) >= 0).all()

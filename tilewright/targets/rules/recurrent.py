@@ -1,12 +1,13 @@
-"""Recurrent layers: one kernel over the whole sequence, for one direction.
+"""Recurrent layers: one kernel over the whole sequence.
 
-    for blocks of rows of the batch, for t in the sequence, for vectors of hidden units:
+    for directions, for blocks of rows of the batch, for t in the sequence, for vectors of units:
         sums[gate, row] = x[t, row, gate] + sum over k of h[row, k] * r[k, gate]
         c, h = the cell's function of the sums and of c
 
 x @ W for all steps at once is a matrix product of its own, before. The state stays in the cache of
-the core that has the rows; r is read once a step and block. A row whose sequence is over keeps its
-state and gives zeros.
+the core that has the rows; r is read once a step and block, from end to end: it lies in the order
+in which it is needed (`order`), since a step is as fast as r comes from the cache. A row whose
+sequence is over keeps its state and gives zeros.
 Source: https://onnx.ai/onnx/operators/onnx__LSTM.html, onnx__GRU.html and onnx__RNN.html
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from tvm import tirx
 from tvm.tirx import PrimFunc, Stmt
 
@@ -39,7 +41,7 @@ from tilewright.targets.rules.tir import (
 from tilewright.targets.rules.vector_math import like
 
 # Sums of a tile: with fewer, each waits for its last addition; with more they leave the registers.
-MOST_SUMS = 12
+FEWEST_SUMS, MOST_SUMS = 8, 12
 MOST_ROWS = 3
 # Multiply-adds of a row of the batch that pay for waking another thread.
 FEWEST_PRODUCTS = 1 << 16
@@ -68,22 +70,43 @@ def parameters(spec: RecurrentSpec) -> list[str]:
 
 def results(spec: RecurrentSpec) -> list[tuple[str, tuple[int | str, ...]]]:
     """Names and shapes of what it gives: every h, the last h, the last c."""
-    last = (spec.batch, spec.hidden)
+    last = (len(spec.directions), spec.batch, spec.hidden)
     found = [("y", (spec.sequence, *last)), ("yh", last)]
     return [*found, ("yc", last)] if spec.cell == "LSTM" else found
+
+
+def order(spec: RecurrentSpec, lanes: int) -> np.ndarray:
+    """Where in ONNX's R of a direction, [gates * hidden, hidden], the numbers of r lie.
+
+    Tile after tile of the units; in each, what one k is multiplied with lies together.
+    """
+    n = spec.hidden
+    found = []
+    for phase in phases(spec):
+        for first, size in _tiles(spec, len(phase), lanes):
+            rows = np.add.outer(np.array(phase) * n, np.arange(first, first + size))
+            found.append((rows * n + np.arange(n)[:, None, None]).ravel())
+    return np.concatenate(found)
+
+
+def phases(spec: RecurrentSpec) -> tuple[tuple[int, ...], ...]:
+    """The gates of each product of a step: a GRU that resets h before has a second one."""
+    if spec.cell == "GRU" and not spec.linear_before_reset:
+        return (0, 1), (2,)
+    return (tuple(range(spec.gates)),)
 
 
 def kernel(name: str, spec: RecurrentSpec, lanes: int) -> PrimFunc:
     """The loop nest, with vectors of `lanes` numbers."""
     made = Kernel(name)
-    n, g = spec.hidden, spec.gates
+    n, g, count = spec.hidden, spec.gates, len(spec.directions)
     shapes: dict[str, tuple[int | str, ...]] = {
-        "x": (spec.sequence, spec.batch, g * n),
-        "r": (n, g * n),
-        "rb": (n,),
-        "p": (3 * n,),
-        "h0": (spec.batch, n),
-        "c0": (spec.batch, n),
+        "x": (spec.sequence, spec.batch, count * g * n),
+        "r": (count, g * n * n),
+        "rb": (count, n),
+        "p": (count, 3 * n),
+        "h0": (count, spec.batch, n),
+        "c0": (count, spec.batch, n),
         "lengths": (spec.batch,),
     }
     flats = {
@@ -92,18 +115,41 @@ def kernel(name: str, spec: RecurrentSpec, lanes: int) -> PrimFunc:
     }
     flats |= {key: made.param(shape, "float32", key) for key, shape in results(spec)}
     batch, steps = made.size(spec.batch), made.size(spec.sequence)
-    rows = min(spec.batch, MOST_ROWS) if isinstance(spec.batch, int) else 1
+    rows = rows_of(spec)
     nest = _Nest(spec, flats, rows, lanes, batch)
     blocks = -(-spec.batch // rows) if isinstance(spec.batch, int) else batch
 
     def block(b: tirx.Expr) -> Stmt:
+        d, place = (tirx.floordiv(b, blocks), tirx.floormod(b, blocks)) if count > 1 else (0, b)
         # The last block begins early enough to be whole: what two blocks compute is the same.
-        first = b if rows == 1 else tirx.min(b * rows, batch - rows)
-        return bind(first, "first", lambda at: nest.whole(at, steps))
+        first = place if rows == 1 else tirx.min(place * rows, batch - rows)
+        return bind(d, "d", lambda d: bind(first, "first", lambda at: nest.whole(d, at, steps)))
 
     work = steps * (g * n * n) if isinstance(steps, int) else steps
-    many = not (isinstance(blocks, int) and blocks == 1) and worth_threads(work, FEWEST_PRODUCTS)
-    return made.finish(loop(blocks, block, "block", parallel=many))
+    alone = isinstance(blocks, int) and blocks * count == 1
+    many = not alone and worth_threads(work, FEWEST_PRODUCTS)
+    return made.finish(loop(blocks * count, block, "block", parallel=many))
+
+
+def rows_of(spec: RecurrentSpec) -> int:
+    """Rows of the batch that are computed together."""
+    return min(spec.batch, MOST_ROWS) if isinstance(spec.batch, int) else 1
+
+
+def _tiles(spec: RecurrentSpec, gates: int, lanes: int) -> list[tuple[int, int]]:
+    """Where tiles of hidden units begin, and how many they have; the first ones are alike."""
+    n, sums = spec.hidden, gates * rows_of(spec)
+    whole = n // lanes
+    most = max(1, min(MOST_SUMS // sums, whole))
+
+    def cost(vectors: int) -> int:
+        full, rest = divmod(whole, vectors)
+        return full * max(vectors * sums, FEWEST_SUMS) + rest * max(sums, FEWEST_SUMS)
+
+    wide = lanes * min(range(1, most + 1), key=lambda vectors: (cost(vectors), -vectors))
+    full = n // wide
+    tiles = [(i * wide, wide) for i in range(full)]
+    return tiles + [(full * wide + at, size) for at, size in pieces(n - full * wide, lanes)]
 
 
 @dataclass(frozen=True)
@@ -114,8 +160,8 @@ class _Nest:
     lanes: int
     batch: Index
 
-    def whole(self, first: tirx.Expr, steps: Index) -> Stmt:
-        """The sequence, for `rows` rows from `first` on."""
+    def whole(self, d: Index, first: tirx.Expr, steps: Index) -> Stmt:
+        """The sequence in direction `d`, for `rows` rows from `first` on."""
         n = self.spec.hidden
         h, made_h = workspace(self.rows * n, "float32", "h")
         new, made_new = workspace(self.rows * n, "float32", "new")
@@ -123,16 +169,20 @@ class _Nest:
         for key in self._extra():
             state[key], allocated = workspace(self.rows * n, "float32", key)
             made.append(allocated)
-        size = self.rows * n
-        starts = [copy(h, 0, self.flats["h0"], first * n, size, self.lanes)]
-        ends = [copy(self.flats["yh"], first * n, h, 0, size, self.lanes)]
+        size, own = self.rows * n, (d * self.batch + first) * n
+        starts = [copy(h, 0, self.flats["h0"], own, size, self.lanes)]
+        ends = [copy(self.flats["yh"], own, h, 0, size, self.lanes)]
         if "c" in state:
-            starts.append(copy(state["c"], 0, self.flats["c0"], first * n, size, self.lanes))
-            ends.append(copy(self.flats["yc"], first * n, state["c"], 0, size, self.lanes))
+            starts.append(copy(state["c"], 0, self.flats["c0"], own, size, self.lanes))
+            ends.append(copy(self.flats["yc"], own, state["c"], 0, size, self.lanes))
 
         def step(t: tirx.Expr) -> Stmt:
-            at = steps - 1 - t if self.spec.reverse else t
-            return bind(at, "at", lambda time: self._step(first, time, state))
+            at = {
+                (False,): t,
+                (True,): steps - 1 - t,
+                (False, True): t + d * (steps - 1 - 2 * t),
+            }[self.spec.directions]
+            return bind(at, "at", lambda time: self._step(d, first, time, state))
 
         return seq([*made, *starts, loop(steps, step, "t"), *ends])
 
@@ -140,34 +190,24 @@ class _Nest:
         """Rows of state beside h: c, or what the gates of a GRU wait with."""
         if self.spec.cell == "LSTM":
             return ["c"]
-        return ["z", "rh"] if self._two_phases else []
+        return ["z", "rh"] if len(phases(self.spec)) == 2 else []
 
-    @property
-    def _two_phases(self) -> bool:
-        """Whether a step multiplies twice: a GRU that resets h before the product."""
-        return self.spec.cell == "GRU" and not self.spec.linear_before_reset
-
-    def _step(self, first: Index, time: tirx.Expr, state: dict[str, Flat]) -> Stmt:
-        place = _Step(self, first, time, state)
-        done = []
-        if self._two_phases:
-            done += [self._units(2, place.reset), self._units(1, place.hidden)]
-        else:
-            done.append(self._units(self.spec.gates, place.cell))
+    def _step(self, d: Index, first: Index, time: tirx.Expr, state: dict[str, Flat]) -> Stmt:
+        place = _Step(self, d, first, time, state)
+        products = phases(self.spec)
+        tiles = (place.reset, place.hidden) if len(products) == 2 else (place.cell,)
+        done = [self._units(len(p), tile) for p, tile in zip(products, tiles, strict=True)]
         size = self.rows * self.spec.hidden
         return seq([*done, copy(state["h"], 0, state["new"], 0, size, self.lanes)])
 
     def _units(self, gates: int, tile: Callable[[Index, int, int], Stmt]) -> Stmt:
-        """All hidden units, as many vectors at a time as leave the sums in registers."""
-        n, lanes = self.spec.hidden, self.lanes
-        vectors = max(1, min(MOST_SUMS // (gates * self.rows), n // lanes, 4))
-        full, rest = divmod(n, vectors * lanes)
-        done = []
-        if full:
-            wide = vectors * lanes
-            done.append(loop(full, lambda i: tile(i * wide, vectors, lanes), "unit"))
-        for at, size in pieces(rest, lanes):
-            done.append(tile(index(full * vectors * lanes + at), 1, size))
+        """All hidden units; the tiles that are alike are a loop."""
+        tiles = _tiles(self.spec, gates, self.lanes)
+        wide = tiles[0][1]
+        alike = sum(size == wide for _, size in tiles)
+        lanes = min(wide, self.lanes)
+        done = [loop(alike, lambda i: tile(i * wide, wide // lanes, lanes), "unit")]
+        done += [tile(index(at), 1, size) for at, size in tiles[alike:]]
         return seq(done)
 
 
@@ -176,6 +216,7 @@ class _Step:
     """One step of a block: tiles of its hidden units."""
 
     nest: _Nest
+    d: Index
     first: Index
     time: tirx.Expr
     state: dict[str, Flat]
@@ -220,25 +261,28 @@ class _Step:
     ) -> tuple[Callable[[int, int, int], tirx.Expr], list[Stmt]]:
         """X + source @ r for `gates`: how to read a sum, and the statements that make it."""
         nest, spec = self.nest, self.nest.spec
-        n, wide, rows = spec.hidden, spec.gates * spec.hidden, nest.rows
-        order = {gate: place for place, gate in enumerate(gates)}
-        acc, made = local(len(order) * rows * vectors * lanes, "float32", "sums")
+        n, rows = spec.hidden, nest.rows
+        places = {gate: place for place, gate in enumerate(gates)}
+        acc, made = local(len(places) * rows * vectors * lanes, "float32", "sums")
+        # Before it lie the gates of the product before, and the tiles before this one.
+        start = (self.d * spec.gates + min(gates)) * (n * n) + j * (len(gates) * n)
 
         def slot(gate: int, row: int, v: int) -> int:
-            return ((order[gate] * rows + row) * vectors + v) * lanes
+            return ((places[gate] * rows + row) * vectors + v) * lanes
 
         steps = [made]
-        for gate in order:
+        for gate in places:
             for row in range(rows):
                 for v in range(vectors):
-                    start = self._start(gate, row, j + v * lanes, lanes)
-                    steps.append(acc.store(slot(gate, row, v), start, lanes))
+                    value = self._start(gate, row, j + v * lanes, lanes)
+                    steps.append(acc.store(slot(gate, row, v), value, lanes))
 
         def add(k: tirx.Expr) -> Stmt:
             done = []
             for v in range(vectors):
-                for gate in order:
-                    weight = nest.flats["r"].load(k * wide + gate * n + j + v * lanes, lanes)
+                for gate in places:
+                    place = ((k * len(gates) + places[gate]) * vectors + v) * lanes
+                    weight = nest.flats["r"].load(start + place, lanes)
                     for row in range(rows):
                         at, factor = slot(gate, row, v), source.splat(row * n + k, lanes)
                         done.append(acc.store(at, acc.load(at, lanes) + factor * weight, lanes))
@@ -250,13 +294,13 @@ class _Step:
     def _start(self, gate: int, row: int, j: Index, lanes: int) -> tirx.Expr:
         """What a sum begins with: what came in, or a GRU's bias that is reset with the product."""
         if gate == 2 and self.nest.spec.linear_before_reset:
-            return self.nest.flats["rb"].load(j, lanes)
+            return self.nest.flats["rb"].load(self.d * self.nest.spec.hidden + j, lanes)
         return self._input(gate, row, j, lanes)
 
     def _input(self, gate: int, row: int, j: Index, lanes: int) -> tirx.Expr:
         n, wide = self.nest.spec.hidden, self.nest.spec.gates * self.nest.spec.hidden
-        line = self.time * self.nest.batch + self.first + row
-        return self.nest.flats["x"].load(line * wide + gate * n + j, lanes)
+        line = (self.time * self.nest.batch + self.first + row) * len(self.nest.spec.directions)
+        return self.nest.flats["x"].load((line + self.d) * wide + gate * n + j, lanes)
 
     def _activated(self, gate: int, value: tirx.Expr, step: int | None = None) -> tirx.Expr:
         """A gate's activation; `step` is its number where that is not the gate's."""
@@ -268,7 +312,8 @@ class _Step:
     def _peephole(self, gate: int, j: Index, lanes: int, c: tirx.Expr) -> tirx.Expr | None:
         if not self.nest.spec.peephole:
             return None
-        return self.nest.flats["p"].load(gate * self.nest.spec.hidden + j, lanes) * c
+        own = self.d * 3 + gate
+        return self.nest.flats["p"].load(own * self.nest.spec.hidden + j, lanes) * c
 
     def _lstm(self, gates: list[tirx.Expr], row: int, j: Index, lanes: int) -> Stmt:
         """Gates i, o, f, c; activations f of i, o and forget, g of the cell, h of the result."""
@@ -322,7 +367,8 @@ class _Step:
         """The new h, in the state and in y."""
         spec = self.nest.spec
         made = tirx.Var("made", value.ty)
-        line = self.time * self.nest.batch + self.first + row
+        line = self.time * len(spec.directions) + self.d
+        line = line * self.nest.batch + self.first + row
         zero = number(0.0, "float32", lanes)
         y = self.nest.flats["y"]
         return seq(

@@ -1,7 +1,7 @@
 """LSTM, GRU and RNN: one matrix product for all steps, then one kernel over the sequence.
 
-For each direction, x @ W + b is an ordinary product of the whole sequence, and the recurrence a
-kernel that carries its state from step to step (`targets/rules/recurrent.py`).
+x @ W + b is an ordinary product of the whole sequence, for both directions at once, and the
+recurrence a kernel that carries its state from step to step (`targets/rules/recurrent.py`).
 Source: https://onnx.ai/onnx/operators/onnx__LSTM.html, onnx__GRU.html, onnx__RNN.html
 """
 
@@ -97,30 +97,29 @@ class _Layer:
         return hidden
 
     def whole(self) -> relax.Expr:
-        directions = self._directions
-        activations = list(self._activations(len(directions)))
-        found = [
-            self._direction(number, reverse, activations[number])
-            for number, reverse in enumerate(directions)
-        ]
-        results = []
-        for number, values in enumerate(zip(*found, strict=True)):
-            axis = 1 if number == 0 else 0
-            parts = [self._emit(relax.op.expand_dims(value, axis)) for value in values]
-            joined = parts[0] if len(parts) == 1 else self._emit(relax.op.concat(parts, axis))
-            if self._batch_first:
-                order = [2, 0, 1, 3] if number == 0 else [1, 0, 2]
-                joined = self._emit(relax.op.permute_dims(joined, order))
-            results.append(joined)
+        count = len(self._directions)
+        activations = list(self._activations(count))
+        if len(set(activations)) == 1:
+            results = self._layer(0, count, activations[0])
+        else:
+            found = [self._layer(n, n + 1, own) for n, own in enumerate(activations)]
+            results = [
+                self._emit(relax.op.concat(list(values), 1 if place == 0 else 0))
+                for place, values in enumerate(zip(*found, strict=True))
+            ]
+        if self._batch_first:
+            orders = [[2, 0, 1, 3], *[[1, 0, 2]] * (len(results) - 1)]
+            results = [
+                self._emit(relax.op.permute_dims(value, order))
+                for value, order in zip(results, orders, strict=True)
+            ]
         return relax.Tuple(results)
 
     def _emit(self, value: relax.Expr) -> relax.Var:
         return self._bb.emit(value)
 
-    def _direction(
-        self, number: int, reverse: bool, activations: tuple[Step, ...]
-    ) -> list[relax.Expr]:
-        """Y [sequence, batch, hidden], and the last states, of one direction."""
+    def _layer(self, begin: int, end: int, activations: tuple[Step, ...]) -> list[relax.Expr]:
+        """Y [sequence, directions, batch, hidden], and the last states, of some directions."""
         n, gates = self._hidden, GATES[self._cell]
         late = self._cell == "GRU" and bool(self._attrs.get("linear_before_reset", 0))
         spec = RecurrentSpec(
@@ -131,33 +130,46 @@ class _Layer:
             hidden=n,
             activations=activations,
             clip=self._attrs.get("clip"),
-            reverse=reverse,
+            directions=self._directions[begin:end],
             peephole=self._p is not None,
             input_forget=bool(self._attrs.get("input_forget", 0)),
             linear_before_reset=late,
             lengths=self._lengths is not None,
         )
-        x = self._emit(relax.op.matmul(self._x, self._turned(self._w, number)))
-        values = {"r": self._turned(self._r, number)}
+
+        def own(value: relax.Expr) -> relax.Expr:
+            """What belongs to the directions, the first axis."""
+            if end - begin == len(self._directions):
+                return value
+            return self._cut(value, 0, begin, end)
+
+        rows = (end - begin) * gates * n
+        w = self._emit(relax.op.reshape(own(self._w), (rows, -1)))
+        x = self._emit(relax.op.matmul(self._x, self._emit(relax.op.permute_dims(w, [1, 0]))))
+        flat = self._emit(relax.op.reshape(own(self._r), (end - begin, -1)))
+        places = recurrent.order(spec, self._lanes)
+        values = {"r": self._emit(relax.op.take(flat, relax.const(places, "int64"), 1))}
         if self._b is not None:
-            both = self._of(self._b, number)
-            own = self._cut(both, 0, gates * n)
-            recurrent_bias = self._cut(both, gates * n, 2 * gates * n)
+            b = own(self._b)
+            added, recurrent_bias = (
+                self._cut(b, 1, side * gates * n, (side + 1) * gates * n) for side in (0, 1)
+            )
             if late:
                 # The bias of the third gate's product is reset with it.
-                values["rb"] = self._cut(recurrent_bias, 2 * n, 3 * n)
-                zeros = relax.op.zeros((n,), "float32")
-                kept = [self._cut(recurrent_bias, 0, 2 * n), self._emit(zeros)]
-                recurrent_bias = self._emit(relax.op.concat(kept, 0))
-            x = self._emit(relax.op.add(x, self._emit(relax.op.add(own, recurrent_bias))))
+                values["rb"] = self._cut(recurrent_bias, 1, 2 * n, 3 * n)
+                zeros = self._emit(relax.op.zeros((end - begin, n), "float32"))
+                kept = [self._cut(recurrent_bias, 1, 0, 2 * n), zeros]
+                recurrent_bias = self._emit(relax.op.concat(kept, 1))
+            bias = self._emit(relax.op.add(added, recurrent_bias))
+            x = self._emit(relax.op.add(x, self._emit(relax.op.reshape(bias, (rows,)))))
         elif late:
-            values["rb"] = self._emit(relax.op.zeros((n,), "float32"))
+            values["rb"] = self._emit(relax.op.zeros((end - begin, n), "float32"))
         values["x"] = x
         if self._p is not None:
-            values["p"] = self._of(self._p, number)
-        values["h0"] = self._state(self._h0, number)
+            values["p"] = own(self._p)
+        values["h0"] = own(self._state(self._h0))
         if self._cell == "LSTM":
-            values["c0"] = self._state(self._c0, number)
+            values["c0"] = own(self._state(self._c0))
         if self._lengths is not None:
             values["lengths"] = self._lengths
         return self._call(spec, values)
@@ -168,33 +180,24 @@ class _Layer:
         name = spec.cell.lower()
         made = self._bb.add_func(function.with_attrs(marks).without_attr("global_symbol"), name)
         sequence, batch, _ = self._sizes
-        last = [batch, self._hidden]
+        last = [len(spec.directions), batch, self._hidden]
         shapes = [[sequence, *last], *[last] * (len(recurrent.results(spec)) - 1)]
         kinds = [relax.TensorType(shape, "float32") for shape in shapes]
         arguments = [values[key] for key in recurrent.parameters(spec)]
         found = self._emit(relax.call_tir(made, arguments, kinds))
         return [self._emit(relax.TupleGetItem(found, number)) for number in range(len(kinds))]
 
-    def _of(self, value: relax.Expr, number: int) -> relax.Var:
-        """What belongs to a direction, the first axis."""
-        cut = relax.op.strided_slice(value, [0], [number], [number + 1])
-        return self._emit(relax.op.squeeze(self._emit(cut), [0]))
+    def _cut(self, value: relax.Expr, axis: int, begin: int, end: int) -> relax.Var:
+        return self._emit(relax.op.strided_slice(value, [axis], [begin], [end]))
 
-    def _turned(self, value: relax.Expr, number: int) -> relax.Var:
-        """[gates * hidden, k] of a direction, transposed."""
-        return self._emit(relax.op.permute_dims(self._of(value, number), [1, 0]))
-
-    def _cut(self, value: relax.Expr, begin: int, end: int) -> relax.Var:
-        return self._emit(relax.op.strided_slice(value, [0], [begin], [end]))
-
-    def _state(self, value: relax.Expr | None, number: int) -> relax.Var:
-        """The first state of a direction, [batch, hidden]; zeros where none is given."""
+    def _state(self, value: relax.Expr | None) -> relax.Expr:
+        """The first state, [directions, batch, hidden]; zeros where none is given."""
         if value is None:
-            shape = relax.ShapeExpr([self._sizes[1], self._hidden])
+            shape = relax.ShapeExpr([len(self._directions), self._sizes[1], self._hidden])
             return self._emit(relax.op.zeros(shape, "float32"))
         if self._batch_first:
-            value = self._emit(relax.op.permute_dims(value, [1, 0, 2]))
-        return self._of(value, number)
+            return self._emit(relax.op.permute_dims(value, [1, 0, 2]))
+        return value
 
     def _activations(self, directions: int) -> Iterator[tuple[Step, ...]]:
         """For each direction, its activations as the kernel takes them."""
