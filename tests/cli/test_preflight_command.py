@@ -15,7 +15,7 @@ def test_a_model_that_will_compile(here, model_file, capsys):
     out, err = capsys.readouterr()
     words = " ".join(out.split())
     assert out.rstrip().endswith("it will compile")
-    assert "ai.onnx Conv 11 TVM 2 conv0, conv1" in words
+    assert "ai.onnx Conv 11 Tilewright 2 conv0, conv1" in words
     assert "opset 17" in words and "external data none" in words
     assert "fused groups" in words and "kFLOP" in words
     assert "import" in err and "codegen" not in err
