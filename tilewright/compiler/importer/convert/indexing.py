@@ -125,6 +125,8 @@ def split(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> rela
 
 # A step beyond any size takes one element, like one of 2^63, with which TVM's sizes overflow.
 _LONGEST_STEP = 1 << 31
+# Exporters write the largest int32 or int64 for "up to the end".
+_NO_END = (1 << 31) - 1
 
 
 def slice_(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
@@ -140,13 +142,20 @@ def slice_(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> rel
         return stock("Slice", bb, inputs, attrs, opset)
     axes = list(range(len(starts))) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps
-    for n, (axis, step) in enumerate(zip(axes, steps, strict=False)):
+    if {len(axes), len(steps)} != {len(starts)}:
+        return stock("Slice", bb, inputs, attrs, opset)
+    for n, (axis, step) in enumerate(zip(axes, steps, strict=True)):
         size = x.ty.shape[axis] if -x.ty.ndim <= axis < x.ty.ndim else None
         if step and isinstance(size, IntImm):
             steps[n] = max(-_LONGEST_STEP, min(step, _LONGEST_STEP))
             if not range(*slice(starts[n], ends[n], step).indices(size.value)):
                 starts[n], ends[n], steps[n] = 0, 0, 1
-    return stock("Slice", bb, [x, *map(numbers, (starts, ends, axes, steps))], attrs, opset)
+    rows = list(zip(starts, ends, axes, steps, strict=True))
+    # Of an open size, TVM makes another one of it, which nobody can prove to be the same.
+    rows = [row for row in rows if not (row[0] == 0 and row[1] >= _NO_END and row[3] == 1)]
+    if not rows:
+        return x
+    return stock("Slice", bb, [x, *map(numbers, zip(*rows, strict=True))], attrs, opset)
 
 
 def _check_parts(sizes: list[int], whole: object, count: int) -> None:

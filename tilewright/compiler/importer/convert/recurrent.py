@@ -70,6 +70,10 @@ class _Layer:
         kind = str(self._x.ty.dtype)
         if kind != "float32":
             raise UnsupportedModel(f"{cell} in {kind}", expected="float32")
+        if self._x.ty.ndim != 3:
+            raise ModelError(
+                f"X has {self._x.ty.ndim} axes", expected="3: sequence, batch and inputs"
+            )
         self._batch_first = bool(attrs.get("layout", 0))
         if self._batch_first:
             self._x = self._emit(relax.op.permute_dims(self._x, [1, 0, 2]))

@@ -6,10 +6,12 @@ Where it is known, or computed from open dimensions alone, TVM's own converters 
 from __future__ import annotations
 
 import numpy as np
+import tvm_ffi
 from onnx import numpy_helper
 from tvm import relax, te, tirx
 from tvm.tirx import IntImm
 
+from tilewright.compiler.importer.convert.known_values import values_of
 from tilewright.compiler.importer.convert.sizes import (
     Size,
     as_int64,
@@ -31,6 +33,11 @@ from tilewright.passes.relax_constants import array_of, is_constant
 def reshape(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
     """Reshape; 0 keeps a size unless `allowzero`, -1 is what is left (ONNX operator Reshape)."""
     x, shape = inputs
+    known = values_of(bb, shape) if isinstance(x.ty, relax.TensorType) else None
+    if known is not None and is_computed(shape):
+        return relax.op.reshape(x, _kept_sizes(x, known, bool(attrs.get("allowzero", 0))))
+    if not is_computed(shape):
+        return stock("Reshape", bb, inputs, attrs, opset)
     wanted = as_int64(bb, shape)
     count = length_of(wanted, "sizes")
     own = vector_of(bb, x)
@@ -42,6 +49,14 @@ def reshape(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> re
     left = relax.op.floor_divide(relax.op.prod(own), rest)
     sizes = bb.emit(relax.op.where(relax.op.less(wanted, numbers(0)), left, wanted))
     return relax.op.reshape(x, relax.ShapeExpr(sizes_of(bb, sizes, "size")))
+
+
+def _kept_sizes(x: relax.Expr, sizes: list[Size], zeros: bool) -> list[Size]:
+    """`sizes`, of which a 0 is the size that x has there, unless `zeros` count."""
+    return [
+        x.ty.shape[axis] if not zeros and isinstance(size, IntImm) and int(size) == 0 else size
+        for axis, size in enumerate(sizes)
+    ]
 
 
 def expand(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
@@ -109,6 +124,23 @@ def unsqueeze(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> 
     own = relax.op.take(vector_of(bb, x), inside, 0)
     sizes = relax.op.where(relax.op.greater(new, numbers(0)), numbers(1), own)
     return relax.op.reshape(x, relax.ShapeExpr(sizes_of(bb, bb.emit(sizes), "size")))
+
+
+def squeeze(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """Squeeze; of an axis whose size is open, it is checked when the model runs that it is 1."""
+    x, *rest = inputs
+    axes = attrs.get("axes")
+    if rest and rest[0] is not None and is_constant(rest[0]):
+        axes = array_of(rest[0]).ravel().tolist()
+    shaped = isinstance(x.ty, relax.TensorType) and isinstance(x.ty.shape, relax.ShapeExpr)
+    if axes is not None and shaped and not is_constant(x):
+        sizes = list(x.ty.shape)
+        for axis in axes:
+            if not isinstance(sizes[axis], IntImm):
+                sizes[axis] = tirx.IntImm("int64", 1)
+        if not all(map(tvm_ffi.structural_equal, sizes, x.ty.shape)):
+            x = bb.match_cast(x, relax.TensorType(sizes, str(x.ty.dtype)))
+    return stock("Squeeze", bb, [x, *rest], attrs, opset)
 
 
 def _of_length(bb: relax.BlockBuilder, vector: relax.Expr, count: int) -> relax.Expr:

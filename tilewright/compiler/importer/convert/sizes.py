@@ -10,6 +10,7 @@ from tvm.ir import GenericConst
 from tvm.relax.frontend.onnx import onnx_frontend
 from tvm.tirx import IntImm
 
+from tilewright.compiler.importer.convert.known_values import values_of
 from tilewright.compiler.lower import OPAQUE
 from tilewright.errors import UnsupportedModel
 
@@ -37,12 +38,27 @@ def where_computed(operator: str, places: Sequence[int], ours: Converter) -> Con
     """`ours` where one of the inputs at `places` is computed; TVM's own converter elsewhere."""
 
     def convert(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
-        given = (inputs[place] for place in places if place < len(inputs))
-        if any(is_computed(value) for value in given):
+        inputs = list(inputs)
+        for place in places:
+            if place < len(inputs):
+                inputs[place] = as_known(bb, inputs[place])
+        if any(is_computed(inputs[place]) for place in places if place < len(inputs)):
             return ours(bb, inputs, attrs, opset)
         return stock(operator, bb, inputs, attrs, opset)
 
     return convert
+
+
+def as_known(bb: relax.BlockBuilder, value: relax.Expr | None) -> relax.Expr | None:
+    """`value`, a shape or a constant where it is a vector that is not computed from data."""
+    if not is_computed(value) or value.ty.ndim != 1:
+        return value
+    values = values_of(bb, value)
+    if values is None:
+        return value
+    if all(isinstance(number, IntImm) for number in values):
+        return relax.const(np.array([int(number) for number in values], str(value.ty.dtype)))
+    return relax.ShapeExpr(values)
 
 
 def length_of(vector: relax.Expr, what: str) -> int:
@@ -81,6 +97,8 @@ def sizes_of(bb: relax.BlockBuilder, vector: relax.Expr, name: str) -> list[Size
     count = length_of(vector, "sizes")
     if isinstance(vector, GenericConst):
         return [int(value) for value in vector.value.numpy()]
+    if values := values_of(bb, vector):
+        return values
     made = [tirx.Var(f"{name}_{n}", "int64") for n in range(count)]
     bb.match_cast(bb.emit(relax.op.tensor_to_shape(vector)), relax.ShapeType(made))
     return made

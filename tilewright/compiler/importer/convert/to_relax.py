@@ -19,6 +19,7 @@ from tvm.tirx.analysis import undefined_vars
 
 from tilewright.compiler.importer.check import check_elements
 from tilewright.compiler.importer.convert import agreeing, small, table
+from tilewright.compiler.importer.convert.known_values import values_of
 from tilewright.compiler.importer.convert.minifloat import decoded, encoded
 from tilewright.compiler.importer.graph import attribute, domain_of, label, subgraphs
 from tilewright.compiler.importer.model import OnnxModel, check_dtype
@@ -140,6 +141,9 @@ class Importer(ONNXGraphImporter):
             raise
 
     def _convert(self, node: onnx.NodeProto) -> None:
+        if domain_of(node) == "" and node.op_type == "If":
+            self._choose(node)
+            return
         try:
             super()._construct_nodes(onnx.GraphProto(node=[node]))
         except TilewrightError:
@@ -153,6 +157,41 @@ class Importer(ONNXGraphImporter):
                 expected="inputs and attributes that the operator allows",
                 hint=self._hint(),
             ) from error
+
+    def _choose(self, node: onnx.NodeProto) -> None:
+        """The branch that is taken, where sizes tell; both, and one's results, where data does."""
+        condition = self._nodes[node.input[0]]
+        branches = [attribute(node, name) for name in ("then_branch", "else_branch")]
+        known = values_of(self.bb, condition)
+        if known is not None and all(isinstance(value, IntImm) for value in known):
+            results = self._branch(branches[0 if int(known[0]) else 1])
+        else:
+            both = [self._branch(branch) for branch in branches]
+            for name, one, other in zip(node.output, *both, strict=True):
+                _check_alike(name, one, other, self._hint())
+            taken = self.bb.emit(relax.op.reshape(condition, []))
+            bodies = [relax.SeqExpr([], relax.Tuple(values)) for values in both]
+            made = self.bb.emit(relax.If(taken, *bodies))
+            results = [self.bb.emit(relax.TupleGetItem(made, n)) for n in range(len(node.output))]
+        self._node = node
+        self._nodes |= dict(zip(node.output, results, strict=True))
+
+    def _branch(self, graph: onnx.GraphProto) -> list[relax.Expr]:
+        """The results of a branch, whose nodes see what is around them."""
+        around = dict(self._nodes)
+        for tensor in graph.initializer:
+            self._nodes[tensor.name] = relax.const(self._parse_array(tensor))
+        for node in graph.node:
+            # A refusal is one of the whole branch, also where a survey goes on after it.
+            Importer.convert_node(self, node)
+        results = [self._nodes[value.name] for value in graph.output]
+        self._nodes = around
+        return [
+            self.bb.emit(relax.op.shape_to_tensor(value))
+            if isinstance(value.ty, relax.ShapeType)
+            else value
+            for value in results
+        ]
 
     def _shapes_made_tensors(self, node: onnx.NodeProto) -> dict[str, relax.Expr]:
         """Let `node` read tensors where it cannot read the results of Shape; what they were."""
@@ -265,6 +304,18 @@ class Importer(ONNXGraphImporter):
             value = self._nodes.get(name)
             shown.append(f"{name}: {getattr(value, 'ty', 'unknown')}")
         return "; ".join(shown)[:400] or "none"
+
+
+def _check_alike(name: str, one: relax.Expr, other: relax.Expr, hint: str) -> None:
+    """Raise UnsupportedModel where the types of a result depend on which branch is taken."""
+    kinds = [(value.ty.ndim, str(value.ty.dtype)) for value in (one, other)]
+    if kinds[0] != kinds[1]:
+        shown = " and ".join(f"{kind} with {rank} axes" for rank, kind in kinds)
+        raise UnsupportedModel(
+            f"the branches give {name!r} different types: {shown}",
+            expected="a condition that the sizes of the inputs tell, or one type",
+            hint=hint,
+        )
 
 
 def _least(size: tirx.Expr) -> object:

@@ -9,6 +9,7 @@ from tilewright.compiler.importer.model import OnnxModel
 from tilewright.compiler.importer.normalise.decompose_attention import decompose_attention
 from tilewright.compiler.importer.normalise.expand_functions import expand_functions
 from tilewright.compiler.importer.normalise.fold import fold_constants
+from tilewright.compiler.importer.normalise.hoist import hoist_constants
 from tilewright.compiler.importer.normalise.inline import inline_functions
 from tilewright.compiler.importer.normalise.merge_pads import merge_pads
 from tilewright.compiler.importer.normalise.prune import prune
@@ -30,6 +31,7 @@ STEPS: tuple[tuple[str, Callable[[OnnxModel], None], str], ...] = (
         "before folding: what they write computes with constants",
     ),
     ("fold_constants", fold_constants, "shapes turn into the constants converters ask for"),
+    ("hoist_constants", hoist_constants, "folds what it moves; before branches are written out"),
     ("unroll", unroll, "after folding, which knows steps and conditions; folds what it writes"),
     ("split_wide", split_wide, "after unroll, which joins the results of all steps"),
     ("resolve_sequences", resolve_sequences, "after unrolling, which writes out what loops gather"),

@@ -30,7 +30,7 @@ MAX_ROUNDS = 32
 MAX_GROWTH_BYTES = 1 << 20
 
 # Different at every run, or kept for what a converter does with them.
-_NEVER = frozenset(
+NEVER_FOLDED = frozenset(
     {
         "RandomNormal",
         "RandomNormalLike",
@@ -172,7 +172,7 @@ def _evaluate(
     shapes: dict[str, Shape],
     most: int,
 ) -> dict[str, np.ndarray] | None:
-    if node.domain not in ("", "ai.onnx") or node.op_type in _NEVER or subgraphs(node):
+    if node.domain not in ("", "ai.onnx") or node.op_type in NEVER_FOLDED or subgraphs(node):
         return None
     if node.op_type in ("Shape", "Size"):
         return _shape_of(node, shapes)
