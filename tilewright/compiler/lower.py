@@ -20,7 +20,7 @@ import tvm_ffi
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tilewright.ops.spec import Shape
+from tilewright.ops.spec import Dim
 from tilewright.passes.channels_last import rewrite, to_last, to_second
 from tilewright.passes.fusion import Group
 from tilewright.passes.relax_constants import array_of, constant, is_constant
@@ -28,7 +28,15 @@ from tilewright.passes.shapes import shape_of
 from tilewright.targets import Target
 from tilewright.targets.rules.catalogue import RULES, Choice, lower
 from tilewright.targets.rules.knobs import KnobError
-from tilewright.targets.rules.rule import Argument, Given, GroupCall, Lowered, Packed, Rule
+from tilewright.targets.rules.rule import (
+    Argument,
+    Given,
+    GroupCall,
+    Lowered,
+    Packed,
+    Rule,
+    WholeVectors,
+)
 
 # TVM's own fusion leaves a kernel with this pattern alone, and the fallback schedule one that
 # says it has been scheduled.
@@ -322,10 +330,19 @@ def argument_of(expr: relax.Expr) -> Argument:
     return Argument(shape_of(expr) or (), str(expr.ty.dtype), array)
 
 
-def _type(shape: Shape, dtype: str, args: Sequence[relax.Expr]) -> relax.TensorType:
+def _type(
+    shape: Sequence[Dim | WholeVectors], dtype: str, args: Sequence[relax.Expr]
+) -> relax.TensorType:
     """A tensor's type; a size given as text is that size of one of `args`."""
     sizes = {}
     for arg in args:
         if isinstance(getattr(arg.ty, "shape", None), relax.ShapeExpr):
             sizes |= dict(zip(shape_of(arg), arg.ty.shape.values, strict=True))
-    return relax.TensorType([sizes.get(size, size) for size in shape], dtype)
+
+    def known(size: Dim | WholeVectors) -> tvm.tirx.Expr | int:
+        if isinstance(size, WholeVectors):
+            whole = size.multiple
+            return tvm.tirx.floordiv(sizes[size.size] + (whole - 1), whole) * whole
+        return sizes.get(size, size)
+
+    return relax.TensorType([known(size) for size in shape], dtype)

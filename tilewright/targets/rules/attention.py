@@ -20,11 +20,12 @@ normalizer calculation for softmax".
 from __future__ import annotations
 
 from tilewright.ops import AttentionSpec
-from tilewright.targets.rules.attention_nest import Blocking, Nest, views_of
-from tilewright.targets.rules.attention_scores import Scores
+from tilewright.targets.rules.attention_nest import Blocking, Nest
+from tilewright.targets.rules.attention_scores import MOST_VECTORS, Scores
+from tilewright.targets.rules.attention_views import open_sizes, views_of
 from tilewright.targets.rules.blocking import shares
 from tilewright.targets.rules.knobs import pick, scaled
-from tilewright.targets.rules.register_tile import lanes_of
+from tilewright.targets.rules.register_tile import lanes_of, most_rows
 from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Rule
 from tilewright.targets.rules.tir import Flat, Kernel
 from tilewright.targets.target import Target
@@ -35,8 +36,12 @@ FLOAT_BYTES = 4
 def default_blocking(kernel: str, spec: AttentionSpec, target: Target) -> Blocking:
     """Knobs from L1 and the shape: a block of scores takes half of L1."""
     lanes = lanes_of(target)
+    if open_sizes(spec):
+        return _open_blocking(kernel, lanes, target)
     most_vectors = -(-spec.queries // lanes)
-    vectors = pick(kernel, "vectors", range(1, min(4, most_vectors) + 1), min(2, most_vectors))
+    vectors = pick(
+        kernel, "vectors", range(1, min(MOST_VECTORS, most_vectors) + 1), min(2, most_vectors)
+    )
     most = target.l1d_bytes // 2 // (FLOAT_BYTES * vectors * lanes)
     blocks = -(-spec.keys // most)
     panels = -(-spec.queries // (vectors * lanes))
@@ -50,18 +55,28 @@ def default_blocking(kernel: str, spec: AttentionSpec, target: Target) -> Blocki
     )
 
 
+def _open_blocking(kernel: str, lanes: int, target: Target) -> Blocking:
+    """Of open sizes: four panels a piece share the keys that it fetches."""
+    # Panels of three would end behind the rows of a mask, which are whole panels of four.
+    vectors = pick(kernel, "vectors", (1, 2, MOST_VECTORS), 2)
+    keys = target.l1d_bytes // 2 // (FLOAT_BYTES * vectors * lanes)
+    # Whole tiles: with a lower one at the end, its code is there twice.
+    rows = most_rows(target, vectors)
+    keys = max(rows, keys // rows * rows)
+    panels = pick(kernel, "panels", scaled(4, 16), 4)
+    return Blocking(vectors, panels, pick(kernel, "keys", scaled(keys, 4 * keys), keys))
+
+
 def _refuses(call: GroupCall, target: Target) -> str | None:
     spec: AttentionSpec = call.spec
     if spec.dtype != "float32":
         return f"dtype {spec.dtype}"
-    sizes = (spec.batch, spec.heads, spec.queries, spec.keys, spec.head_size, spec.value_size)
-    operands = (spec.q, spec.k, spec.v)
-    numbers = [n for operand in operands for _, view in operand.views for n in view]
-    shapes = [n for operand in operands for n in operand.shape]
-    if not all(isinstance(n, int) for n in (*sizes, *numbers, *shapes)):
-        return "sizes are open"
-    if 0 in sizes:
+    if not all(isinstance(n, int) for n in (spec.heads, spec.head_size, spec.value_size)):
+        return "the heads, or the sizes of a query or a value, are open"
+    if 0 in (spec.batch, spec.heads, spec.queries, spec.keys, spec.head_size, spec.value_size):
         return "nothing to compute"
+    if unknown := set(open_sizes(spec)) - {n for a in call.arguments for n in a.shape}:
+        return f"no argument has the size {min(unknown)}"
     lengths = (spec.head_size, spec.value_size, spec.value_size)
     try:
         views = views_of(spec)
@@ -89,7 +104,7 @@ def _lower(call: GroupCall, target: Target) -> Lowered:
             inputs.append(Given(role))
     scores = Scores(call, kernel, lanes_of(target))
     y = kernel.param(call.result.shape, "float32", "y")
-    nest = Nest(spec, default_blocking(call.name, spec, target), target, scores)
+    nest = Nest(spec, default_blocking(call.name, spec, target), target, scores, kernel.size)
     q, k, v = (flats[call.roles[role]] for role in ("q", "k", "v"))
     made = kernel.finish(nest.body(q, k, v, y))
     final = Launch(made, (*inputs, *scores.inputs), call.result.shape, "float32")

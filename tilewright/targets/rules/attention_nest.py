@@ -10,8 +10,9 @@ from tvm import tirx
 from tvm.tirx import Stmt
 
 from tilewright.ops import AttentionSpec
-from tilewright.ops.attention import Operand
+from tilewright.ops.spec import Dim
 from tilewright.targets.rules.attention_scores import Scores
+from tilewright.targets.rules.attention_views import views_of
 from tilewright.targets.rules.register_tile import (
     Panel,
     Reduction,
@@ -21,12 +22,12 @@ from tilewright.targets.rules.register_tile import (
     tile,
 )
 from tilewright.targets.rules.row import CHAINS
-from tilewright.targets.rules.strides import Strided, placed, strided
 from tilewright.targets.rules.tir import (
     Flat,
     Index,
     bind,
     branch,
+    ceil_div,
     fill,
     local,
     loop,
@@ -48,41 +49,27 @@ class Blocking:
     keys: int
 
 
-@dataclass(frozen=True)
-class Views:
-    """Where q and k [batch, heads, d, n], v and y [batch, heads, n, d] lie."""
-
-    q: Strided
-    k: Strided
-    v: Strided
-    y: Strided
-
-
-def views_of(spec: AttentionSpec) -> Views:
-    """The views of a spec whose sizes are known. Raises ValueError where one has no strides."""
-
-    def of(operand: Operand) -> Strided:
-        return strided(operand.shape, operand.views, 4)
-
-    weighted = (spec.batch, spec.heads, spec.queries, spec.value_size)
-    if spec.y and spec.y[0][0] == "transpose":
-        # Scores without a batch have one axis less.
-        weighted = weighted[-len(spec.y[0][1]) :]
-    return Views(of(spec.q), of(spec.k), of(spec.v), placed(weighted, spec.y, 4))
-
-
 class Nest:
     """The loop nest of one group."""
 
     def __init__(
-        self, spec: AttentionSpec, blocking: Blocking, target: Target, scores: Scores
+        self,
+        spec: AttentionSpec,
+        blocking: Blocking,
+        target: Target,
+        scores: Scores,
+        size: Callable[[Dim], Index],
     ) -> None:
+        """`size` is what a size is called in the kernel."""
         self.spec, self.blocking, self.scores = spec, blocking, scores
-        self.views = views_of(spec)
+        self.views = views_of(spec, size)
+        self.batch, self.queries, self.keys = map(size, (spec.batch, spec.queries, spec.keys))
         self.lanes = lanes_of(target)
         self.wide = blocking.vectors * self.lanes
-        self.panels = -(-spec.queries // self.wide)
-        self.blocks = -(-spec.keys // blocking.keys)
+        self.panels = ceil_div(self.queries, self.wide)
+        # With one block of keys there is nothing to carry from one to the next.
+        known = isinstance(self.queries, int) and isinstance(self.keys, int)
+        self.carries = not (known and self.keys <= blocking.keys)
         self.rows = most_rows(target, blocking.vectors)
         self.out_vectors = max(1, min(2, -(-spec.value_size // self.lanes)))
         self.out_rows = most_rows(target, self.out_vectors)
@@ -91,14 +78,14 @@ class Nest:
         """The whole nest; q, k and v may be the same tensor."""
         spec, views = self.spec, self.views
         self.q, self.k, self.v, self.y = q, k, v, y
-        stretches = -(-self.panels // self.blocking.panels)
+        stretches = ceil_div(self.panels, self.blocking.panels)
 
         def piece(p: tirx.Expr) -> Stmt:
             head = tirx.floordiv(p, stretches)
             b, h = tirx.floordiv(head, spec.heads), tirx.floormod(head, spec.heads)
             first = tirx.floormod(p, stretches) * self.blocking.panels
             starts = [
-                view.offset + view.place(0, b) + view.place(1, h)
+                view.at(view.offset) + view.place(0, b) + view.place(1, h)
                 for view in (views.q, views.k, views.v, views.y)
             ]
             return bind(
@@ -117,13 +104,14 @@ class Nest:
                 ),
             )
 
-        return loop(spec.batch * spec.heads * stretches, piece, "piece", parallel=True)
+        return loop(self.batch * spec.heads * stretches, piece, "piece", parallel=True)
 
     def _piece(self, b: tirx.Expr, h: tirx.Expr, first: tirx.Expr, at: list[tirx.Expr]) -> Stmt:
         spec, most = self.spec, self.blocking.panels
         self.q0, self.k0, self.v0, self.y0 = at
         self.image, self.head = b, h
-        count = most if self.panels % most == 0 else tirx.min(self.panels - first, most)
+        even = isinstance(self.panels, int) and self.panels % most == 0
+        count = most if even else tirx.min(self.panels - first, most)
         queries = most * self.wide
         self.packed, made_q = workspace(queries * spec.head_size, "float32", "packed")
         self.s, made_s = workspace(self.blocking.keys * self.wide, "float32", "scores")
@@ -132,7 +120,7 @@ class Nest:
         self.out = None
         self.factor, made = workspace(self.wide, "float32", "factor")
         steps.append(made)
-        if self.blocks > 1:
+        if self.carries:
             self.out, made_out = workspace(queries * spec.value_size, "float32", "out")
             self.top, made_top = workspace(queries, "float32", "top")
             self.total, made_total = workspace(queries, "float32", "total")
@@ -145,7 +133,10 @@ class Nest:
                 fill(self.total, 0, queries, self.lanes),
             ]
         steps.append(self._each_panel(first, count, self._pack))
-        full, rest = divmod(spec.keys, self.blocking.keys)
+        if isinstance(self.keys, int):
+            full, rest = divmod(self.keys, self.blocking.keys)
+        else:
+            full, rest = ceil_div(self.keys, self.blocking.keys), 0
 
         def keys(start: Index, length: int) -> Stmt:
             return self._each_panel(
@@ -163,7 +154,7 @@ class Nest:
         )
         if rest:
             steps.append(keys(full * self.blocking.keys, rest))
-        if self.blocks > 1:
+        if self.carries:
             steps.append(self._each_panel(first, count, self._finish))
         return seq(steps)
 
@@ -173,11 +164,16 @@ class Nest:
         count: Index,
         body: Callable[[tirx.Expr, tirx.Expr, int], Stmt],
     ) -> Stmt:
-        """`body(i, query, width)` for panel i of the piece, which begins at `query`."""
-        full, rest = divmod(self.spec.queries, self.wide)
+        """`body(i, query, width)` for panel i of the piece, which begins at `query`.
+
+        Of an open number of queries, the last panel has queries beyond the last.
+        """
 
         def panel(i: tirx.Expr) -> Stmt:
             query = (first + i) * self.wide
+            if not isinstance(self.queries, int):
+                return bind(query, "query", lambda query: body(i, query, self.wide))
+            full, rest = divmod(self.queries, self.wide)
 
             def of(query: tirx.Expr) -> Stmt:
                 if not rest:
@@ -207,7 +203,8 @@ class Nest:
             for r in range(wide):
                 value = number(0.0, "float32")
                 if r < width:
-                    value = self.q.load(self.q0 + (query + r) * row + d * column)
+                    place = _before(query + r, self.queries) * row
+                    value = self.q.load(self.q0 + place + d * column)
                     value = value * number(self.spec.scale, "float32")
                 steps.append(self.packed.store(begin + d * wide + r, value))
             return seq(steps)
@@ -218,8 +215,10 @@ class Nest:
         """One panel of queries against one block of keys."""
         wide = self._whole(width)
         seen: Index = length
+        if not isinstance(self.keys, int):
+            seen = tirx.min(self.keys - key0, length)
         if self.scores.causal:
-            seen = tirx.max(0, tirx.min(query + width - key0, length))
+            seen = tirx.max(0, tirx.min(query + width - key0, seen))
 
         def work(seen: Index) -> Stmt:
             return seq(
@@ -246,13 +245,15 @@ class Nest:
         b = Panel(self.packed, i * (size * self.wide), wide, wide, packed=True)
 
         def at(start: tirx.Expr, height: int) -> Stmt:
+            def key(r: int) -> tirx.Expr:
+                # Those beyond the last are computed, and not looked at.
+                return _before(key0 + start + r, self.keys)
+
             def store(r: int, column: int, n: int, value: tirx.Expr) -> Stmt:
-                value = self.scores(
-                    value, (self.image, self.head), query + column, key0 + start + r, n
-                )
+                value = self.scores(value, (self.image, self.head), query + column, key(r), n)
                 return self.s.store((start + r) * wide + column, value, n)
 
-            rows = [self.k0 + (key0 + start + r) * stride for r in range(height)]
+            rows = [self.k0 + key(r) * stride for r in range(height)]
             return tile(rows, self.k, b, Reduction(1, size), self.lanes, store)
 
         steps, done = [], 0
@@ -320,7 +321,7 @@ class Nest:
         steps.append(loop(seen, power, "key"))
         for at, n in spans:
             total = inner.load(at, n)
-            if self.blocks == 1:
+            if not self.carries:
                 steps.append(self.factor.store(at, self._inverse(total, n), n))
             else:
                 here = i * self.wide + at
@@ -329,7 +330,7 @@ class Nest:
         return seq(steps)
 
     def _new_top(self, i: tirx.Expr, at: int, n: int, top: tirx.Expr, shift: Flat) -> list[Stmt]:
-        if self.blocks == 1:
+        if not self.carries:
             return [shift.store(at, top, n)]
         here = i * self.wide + at
         low, zero = (number(value, "float32", n) for value in (-math.inf, 0.0))
@@ -367,7 +368,7 @@ class Nest:
             def at(start: Index, height: int) -> Stmt:
                 def store(r: int, c: int, n: int, value: tirx.Expr) -> Stmt:
                     factor = self.factor.splat(start + r, n)
-                    if self.blocks == 1:
+                    if not self.carries:
                         return self._store(query + start + r, column + c, n, value * factor, factor)
                     here = (i * self.wide + start + r) * spec.value_size + column + c
                     old = self.out.load(here, n) * factor
@@ -434,7 +435,14 @@ class Nest:
             steps += [part(full * self.lanes + at, n) for at, n in pieces(rest, self.lanes)]
             return seq(steps)
 
+        if not isinstance(self.queries, int):
+            return loop(tirx.min(width, self.queries - query), row, "row")
         return loop(width, row, "row")
+
+
+def _before(at: tirx.Expr, end: Index) -> tirx.Expr:
+    """`at`, or where `end` is open, the last place before it."""
+    return at if isinstance(end, int) else tirx.min(at, end - 1)
 
 
 def _is_zero(value: Index) -> bool:

@@ -16,30 +16,32 @@ import numpy as np
 from tvm import tirx
 
 from tilewright.ops import AttentionSpec
-from tilewright.ops.spec import Shape
-from tilewright.targets.rules.rule import Argument, Given, GroupCall, Launch, Packed
-from tilewright.targets.rules.tir import Flat, Index, Kernel, Stmt, loop, number, seq
+from tilewright.ops.spec import Dim, Shape
+from tilewright.targets.rules.rule import Argument, Given, GroupCall, Launch, Packed, WholeVectors
+from tilewright.targets.rules.tir import Flat, Index, Kernel, Stmt, ceil_div, loop, number, seq
 from tilewright.targets.rules.vector_math import tanh
 
 # A score that a constant mask changes to this is hidden: exp underflows to 0 in float32.
 _HIDES = -1e3
+# Of queries in a panel: the knob `vectors` has no more.
+MOST_VECTORS = 4
 
 
 @dataclass(frozen=True)
 class _Table:
-    """A bias or mask of `shape` [.., queries or 1, keys or 1], transposed."""
+    """A bias or mask of `shape` [.., queries or 1, keys or 1], transposed, with rows of `row`."""
 
     flat: Flat
-    shape: Shape
-    row: int
-    batch: int
+    shape: tuple[Index, ...]
+    row: Index
+    batch: Index
 
     def load(self, lead: tuple[tirx.Expr, tirx.Expr], query: Index, key: Index, n: int):
         """What belongs to the scores of `n` queries with one key of one head."""
         queries, keys = self.shape[-2:]
         place = self._matrix(lead) * (keys * self.row)
-        place = place + key * self.row if keys > 1 else place
-        return self.flat.splat(place, n) if queries == 1 else self.flat.load(place + query, n)
+        place = place if _is_one(keys) else place + key * self.row
+        return self.flat.splat(place, n) if _is_one(queries) else self.flat.load(place + query, n)
 
     def _matrix(self, lead: tuple[tirx.Expr, tirx.Expr]) -> Index:
         """The number of the matrix for this batch and head."""
@@ -48,11 +50,11 @@ class _Table:
         places: list[Index] = [image, head]
         if len(sizes) == 3:
             # Swin: the batch is images times windows.
-            windows = sizes[1] if sizes[1] > 1 else self.batch // sizes[0]
+            windows = self.batch // sizes[0] if _is_one(sizes[1]) else sizes[1]
             places = [tirx.floordiv(image, windows), tirx.floormod(image, windows), head]
         number: Index = 0
         for size, place in zip(sizes, places, strict=True):
-            number = number * size + place if size > 1 else number
+            number = number if _is_one(size) else number * size + place
         return number
 
 
@@ -81,8 +83,8 @@ class Scores:
             if shape is None:
                 continue
             dtype, wanted = call.get(name).dtype, "float32" if kind == "add" else "bool"
-            if not all(isinstance(size, int) for size in shape):
-                return f"the {name}'s sizes are open"
+            if not _fits(shape, spec):
+                return f"the {name}'s sizes are open, and not known to be those of the scores"
             if not 2 <= len(shape) <= 5 or dtype != wanted:
                 return f"the {name} is {dtype} with {len(shape)} axes"
         return None
@@ -123,17 +125,45 @@ class Scores:
     def _read(self, call: GroupCall, name: str, kind: str) -> None:
         given = call.get(name)
         queries = given.shape[-2]
-        row = 1 if queries == 1 else -(-queries // self._lanes) * self._lanes
+        row = _row(queries, self._lanes)
         if given.array is not None:
             source: Packed | int = _transposed(given, kind, row)
         else:
             source = len(self.launches)
             title = f"{call.name}_{name}"
             self.launches.append(_transposing(title, name, given, kind, row, self._lanes))
-        shape = (*given.shape[:-2], given.shape[-1], row)
+        shape = (*given.shape[:-2], given.shape[-1], _name_of(row, name))
         self.inputs.append(source)
         flat = self._kernel.param(shape, "float32", name)
-        self._tables[name] = _Table(flat, given.shape, row, self._spec.batch)
+        sizes = tuple(map(self._kernel.size, given.shape))
+        batch = self._kernel.size(self._spec.batch)
+        self._tables[name] = _Table(flat, sizes, self._kernel.size(shape[-1]), batch)
+
+
+def _row(queries: Dim, lanes: int) -> int | WholeVectors:
+    """How long rows of queries are: whole panels of an open number, which are read to their end."""
+    if isinstance(queries, str):
+        return WholeVectors(queries, MOST_VECTORS * lanes)
+    return 1 if queries == 1 else -(-queries // lanes) * lanes
+
+
+def _name_of(row: int | WholeVectors, table: str) -> Dim:
+    """A size as parameters of kernels have it."""
+    return row if isinstance(row, int) else f"row of {table}"
+
+
+def _fits(shape: Shape, spec: AttentionSpec) -> bool:
+    """Whether each open size is known to be that of the scores along the same axis."""
+    if len(shape) > 4:
+        return all(isinstance(size, int) for size in (*shape, spec.batch))
+    wanted = (spec.batch, spec.heads, spec.queries, spec.keys)[4 - len(shape) :]
+    return all(
+        isinstance(size, int) or size == own for size, own in zip(shape, wanted, strict=True)
+    )
+
+
+def _is_one(size: Index) -> bool:
+    return isinstance(size, int) and size == 1
 
 
 def _transposed(given: Argument, kind: str, row: int) -> Packed:
@@ -150,13 +180,17 @@ def _transposed(given: Argument, kind: str, row: int) -> Packed:
     return Packed(shape, make)
 
 
-def _transposing(title: str, name: str, given: Argument, kind: str, row: int, lanes: int) -> Launch:
+def _transposing(
+    title: str, name: str, given: Argument, kind: str, row: int | WholeVectors, lanes: int
+) -> Launch:
     """A kernel that does what `_transposed` does; of a bool, 1 is what keeps a score."""
-    *lead, queries, keys = given.shape
-    shape = (*lead, keys, row)
     kernel = Kernel(title)
     x = kernel.param(given.shape, given.dtype, "x")
-    y = kernel.param(shape, "float32", "y")
+    shape = (*given.shape[:-2], given.shape[-1], row)
+    long = _name_of(row, name)
+    y = kernel.param((*shape[:-1], long), "float32", "y")
+    *lead, queries, keys = map(kernel.size, given.shape)
+    long = kernel.size(long)
 
     def value(at: Index) -> tirx.Expr:
         if kind == "add":
@@ -166,16 +200,17 @@ def _transposing(title: str, name: str, given: Argument, kind: str, row: int, la
 
     def matrix(at: tirx.Expr) -> Stmt:
         # A few keys at a time: what is read and what is written both stay in L1.
-        return loop(-(-keys // lanes), lambda group: keys_of(at, group * lanes), "group")
+        return loop(ceil_div(keys, lanes), lambda group: keys_of(at, group * lanes), "group")
 
     def keys_of(at: tirx.Expr, first: Index) -> Stmt:
-        count = lanes if keys % lanes == 0 else tirx.min(lanes, keys - first)
+        even = isinstance(keys, int) and keys % lanes == 0
+        count = lanes if even else tirx.min(lanes, keys - first)
 
         def one(query: tirx.Expr) -> Stmt:
             def move(i: tirx.Expr) -> Stmt:
                 key = first + i
                 source = value((at * queries + query) * keys + key)
-                return y.store((at * keys + key) * row + query, source)
+                return y.store((at * keys + key) * long + query, source)
 
             return loop(count, move, "key")
 
@@ -183,14 +218,14 @@ def _transposing(title: str, name: str, given: Argument, kind: str, row: int, la
             return loop(
                 count,
                 lambda i: y.store(
-                    (at * keys + first + i) * row + queries + query, number(0.0, "float32")
+                    (at * keys + first + i) * long + queries + query, number(0.0, "float32")
                 ),
                 "key",
             )
 
         steps = [loop(queries, one, "query")]
-        if row > queries:
-            steps.append(loop(row - queries, padding, "beyond"))
+        if not (isinstance(long, int) and long == queries):
+            steps.append(loop(long - queries, padding, "beyond"))
         return seq(steps)
 
     body = loop(math.prod(lead), matrix, "matrix", parallel=True)

@@ -74,6 +74,14 @@ class Packed:
 
 
 @dataclass(frozen=True)
+class WholeVectors:
+    """An open size, rounded up to a multiple: how long rows are that are read in vectors."""
+
+    size: str
+    multiple: int
+
+
+@dataclass(frozen=True)
 class Launch:
     """One call of a kernel, whose last parameters are its results.
 
@@ -84,7 +92,7 @@ class Launch:
 
     kernel: PrimFunc
     inputs: tuple[Given | Packed | int, ...]
-    shape: Shape
+    shape: tuple[Dim | WholeVectors, ...]
     dtype: str
     also: tuple[Shape, ...] = ()
 

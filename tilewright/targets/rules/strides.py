@@ -5,18 +5,22 @@ After    element (0, h, i, j) is number 64 h + 576 i + j of the tensor
 
 An axis may have several strides: heads that are keys' heads, each repeated, have one for the
 head and a stride of 0 for the repetition.
+
+Open sizes stand here as large primes, each its own (`numbered`): what divides what, and so which
+axes merge, is for them as it is for unknowns. `Strided.named` puts the sizes back in their places.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from tvm import tirx
 
 from tilewright.ops.attention import View
-from tilewright.targets.rules.tir import Index
+from tilewright.ops.spec import Dim
+from tilewright.targets.rules.tir import Index, index
 
 # Parts of an axis from the outermost to the innermost: (size, stride).
 Axis = tuple[tuple[int, int], ...]
@@ -28,28 +32,54 @@ class Strided:
 
     axes: tuple[Axis, ...]
     offset: int = 0
+    sizes: tuple[tuple[int, tirx.Expr], ...] = ()
+
+    def named(self, sizes: Mapping[int, Index]) -> Strided:
+        """The same with open sizes for their primes."""
+        return replace(self, sizes=tuple((prime, index(size)) for prime, size in sizes.items()))
+
+    def at(self, value: int) -> Index:
+        """A number of this view as an index."""
+        factors = []
+        for prime, size in self.sizes:
+            while value and value % prime == 0:
+                value //= prime
+                factors.append(size)
+        return math.prod(factors, start=value)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The sizes of the view."""
         return tuple(math.prod(size for size, _ in axis) for axis in self.axes)
 
-    def stride(self, axis: int) -> int | None:
+    def stride(self, axis: int) -> Index | None:
         """The distance between neighbours along `axis`; None where it is not always the same."""
         parts = self.axes[axis]
-        return None if len(parts) > 1 else parts[0][1] if parts else 0
+        return None if len(parts) > 1 else self.at(parts[0][1]) if parts else 0
 
     def place(self, axis: int, at: tirx.Expr) -> Index:
         """How far element `at` of an axis lies from its first one."""
         found: Index = 0
         inner = 1
         for number, (size, stride) in reversed(list(enumerate(self.axes[axis]))):
-            here = tirx.floordiv(at, inner) if inner > 1 else at
+            here = tirx.floordiv(at, self.at(inner)) if inner > 1 else at
             # The outermost part is what is left.
-            here = tirx.floormod(here, size) if number else here
-            found = found + here * stride
+            here = tirx.floormod(here, self.at(size)) if number else here
+            found = found + here * self.at(stride)
             inner *= size
         return found
+
+
+# Larger than any size that is known, so that none of them divides it.
+_PRIMES = (2147483647, 2147483629, 2147483587, 2147483579, 2147483563, 2147483549, 2147483543)
+
+
+def numbered(sizes: Iterable[Dim]) -> dict[str, int]:
+    """A prime for each size that is open, by name. Raises ValueError where there are too many."""
+    names = dict.fromkeys(size for size in sizes if isinstance(size, str))
+    if len(names) > len(_PRIMES):
+        raise ValueError(f"{len(names)} open sizes")
+    return dict(zip(names, _PRIMES, strict=False))
 
 
 def strided(shape: Sequence[int], views: Iterable[View], rank: int) -> Strided:
