@@ -20,7 +20,6 @@ import tvm_ffi
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tilewright.ops.spec import Dim
 from tilewright.passes.channels_last import rewrite, to_last, to_second
 from tilewright.passes.fusion import Group
 from tilewright.passes.relax_constants import array_of, constant, is_constant
@@ -30,10 +29,12 @@ from tilewright.targets.rules.catalogue import RULES, Choice, lower
 from tilewright.targets.rules.knobs import KnobError
 from tilewright.targets.rules.rule import (
     Argument,
+    Extent,
     Given,
     GroupCall,
     Lowered,
     Packed,
+    PaddedSize,
     Rule,
     WholeVectors,
 )
@@ -282,7 +283,7 @@ class _Lowering:
                     inputs.append(made[source])
             whole = final and not lowered.channels_last
             shapes = (launch.shape, *launch.also)
-            kinds = [_type(shape, launch.dtype, call.args) for shape in shapes]
+            kinds = [_type(shape, launch.dtype, (*call.args, call)) for shape in shapes]
             kind = call.ty if whole else kinds[0] if len(kinds) == 1 else kinds
             results = bb.emit(relax.call_tir(kernel, inputs, kind))
             if launch.also:
@@ -330,19 +331,19 @@ def argument_of(expr: relax.Expr) -> Argument:
     return Argument(shape_of(expr) or (), str(expr.ty.dtype), array)
 
 
-def _type(
-    shape: Sequence[Dim | WholeVectors], dtype: str, args: Sequence[relax.Expr]
-) -> relax.TensorType:
-    """A tensor's type; a size given as text is that size of one of `args`."""
+def _type(shape: Sequence[Extent], dtype: str, values: Sequence[relax.Expr]) -> relax.TensorType:
+    """A tensor's type; a size given as text is that size of one of `values`."""
     sizes = {}
-    for arg in args:
-        if isinstance(getattr(arg.ty, "shape", None), relax.ShapeExpr):
-            sizes |= dict(zip(shape_of(arg), arg.ty.shape.values, strict=True))
+    for value in values:
+        if isinstance(getattr(value.ty, "shape", None), relax.ShapeExpr):
+            sizes |= dict(zip(shape_of(value), value.ty.shape.values, strict=True))
 
-    def known(size: Dim | WholeVectors) -> tvm.tirx.Expr | int:
+    def known(size: Extent) -> tvm.tirx.Expr | int:
         if isinstance(size, WholeVectors):
             whole = size.multiple
             return tvm.tirx.floordiv(sizes[size.size] + (whole - 1), whole) * whole
+        if isinstance(size, PaddedSize):
+            return sizes[size.size] + size.more
         return sizes.get(size, size)
 
     return relax.TensorType([known(size) for size in shape], dtype)

@@ -26,6 +26,7 @@ RULES = (
     "conv_concat",
     "winograd",
     "conv",
+    "conv_open",
     "conv_transposed",
     "linear",
     "mlp",

@@ -18,7 +18,7 @@ from tilewright.passes.epilogue import epilogue, steps_of
 from tilewright.passes.fusion import Decline, Fusion
 from tilewright.passes.pattern import Any, Constant, Graph, Match, Op, Pattern, maybe
 from tilewright.passes.relax_constants import is_constant
-from tilewright.passes.shapes import is_per_channel, shape_of
+from tilewright.passes.shapes import GIVE_SIZES, OPEN, is_open, is_per_channel, shape_of
 
 CONVOLUTIONS = tuple(
     f"relax.nn.conv{rank}d{kind}" for rank in (1, 2, 3) for kind in ("", "_transpose")
@@ -67,6 +67,8 @@ def accept(match: Match, graph: Graph) -> ConvSpec | Decline:
             return Decline(
                 f"what is added has shape {shape_of(residual)}, want {y}", at=match["conv"]
             )
+    if match.get("max_pool") is not None and is_open(x[2:]):
+        return Decline("it pools, and " + OPEN, at=match["conv"], mend=GIVE_SIZES, near=False)
     transposed = conv.op.name.endswith("_transpose")
     return ConvSpec(
         dtype=str(match["conv"].ty.dtype),

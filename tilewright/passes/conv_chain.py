@@ -4,8 +4,9 @@ Before   y = act(depthwise(act(conv1x1(x, w1) + b1), w2) + b2)       (MobileNet,
 After    y = conv_chain(x, w1, b1, w2, b2)
 
 Each batch normalisation is in its weights by then. The depthwise part is all that `conv_block`
-takes. Declines when the first convolution is not 1x1, when the second is not depthwise, and
-where `conv_block` declines either; a residual between the two ends the match.
+takes. Declines when the first convolution is not 1x1, when the second is not depthwise, where their
+spatial sizes are open, and where `conv_block` declines either; a residual between the two ends the
+match.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from tilewright.ops import ConvChainSpec
 from tilewright.passes import conv_block
 from tilewright.passes.fusion import Decline, Fusion
 from tilewright.passes.pattern import Any, Graph, Match, Pattern
+from tilewright.passes.shapes import GIVE_SIZES, OPEN, is_open
 
 _FIRST = "first_"
 
@@ -37,6 +39,8 @@ def accept(match: Match, graph: Graph) -> ConvChainSpec | Decline:
     if not second.depthwise or second.transposed:
         # Two convolutions in a row are no almost-chain.
         return Decline("the second convolution is not depthwise", at=match["conv"], near=False)
+    if is_open(first.x[2:]):
+        return Decline(OPEN, at=match["conv"], mend=GIVE_SIZES)
     return ConvChainSpec(dtype=first.dtype, first=first, second=second)
 
 

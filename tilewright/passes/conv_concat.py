@@ -14,7 +14,7 @@ from tilewright.ops import ConcatSpec
 from tilewright.passes import conv_block
 from tilewright.passes.fusion import Decline, Fusion
 from tilewright.passes.pattern import Any, Either, Fields, Graph, Match, Op, Pattern
-from tilewright.passes.shapes import shape_of
+from tilewright.passes.shapes import GIVE_SIZES, OPEN, is_open, shape_of
 
 MAX_PARTS = 6
 
@@ -49,6 +49,8 @@ def accept(match: Match, graph: Graph) -> ConcatSpec | Decline:
             return part
         if part is None:
             return Decline("a shape is not known", at=match["concat"], mend="fix it with --shape")
+    if any(is_open(part[2:] if isinstance(part, tuple) else part.x[2:]) for part in parts):
+        return Decline(OPEN, at=match["concat"], mend=GIVE_SIZES)
     if sum(not isinstance(part, tuple) for part in parts) < 2:
         return Decline("fewer than two parts are convolutions", at=match["concat"])
     joined = graph.bound(concat.args[0])[1].fields

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from tvm import relax, tirx
 from tvm.tirx import IntImm
 
-from tilewright.ops.spec import Shape
+from tilewright.ops.spec import Dim, Shape
 
 
 def shape_of(expr: relax.Expr) -> Shape | None:
@@ -48,3 +49,12 @@ def is_per_channel(expr: relax.Expr, axis: int, size: int, rank: int) -> bool:
     wanted = [1] * rank
     wanted[axis] = size
     return list(padded) in (wanted, [1] * rank)
+
+
+def is_open(sizes: Sequence[Dim]) -> bool:
+    """Whether one of some sizes is not known: kernels for several operators at once want them."""
+    return any(not isinstance(size, int) for size in sizes)
+
+
+OPEN = "its spatial sizes are open"
+GIVE_SIZES = "give them with --shape or --dim"

@@ -17,7 +17,7 @@ from tilewright.passes import conv_block
 from tilewright.passes.activations import activation, step_of
 from tilewright.passes.fusion import Decline, Fusion
 from tilewright.passes.pattern import Any, Both, Constant, Either, Graph, Match, Op, Pattern, maybe
-from tilewright.passes.shapes import shape_of
+from tilewright.passes.shapes import GIVE_SIZES, OPEN, is_open, shape_of
 
 _LAYERS = ("relax.nn.conv1d", "relax.nn.conv2d", "relax.nn.conv3d", "relax.matmul")
 _RESHAPES = ("relax.reshape", "relax.expand_dims", "relax.squeeze")
@@ -63,6 +63,8 @@ def accept(match: Match, graph: Graph) -> SqueezeExcitationSpec | Decline:
     w1, w2 = shape_of(match["w1"]), shape_of(match["w2"])
     if any(size != 1 for w in (w1, w2) for size in w[2:]):
         return Decline(f"the layers have kernels {w1[2:]} and {w2[2:]}, want 1x1", at=match["mean"])
+    if is_open(x[2:]):
+        return Decline(OPEN, at=match["mean"], mend=GIVE_SIZES)
     before = _before(match, graph)
     if isinstance(before, Decline):
         return before

@@ -9,6 +9,7 @@ from tilewright.targets.rules import (
     attention,
     composite,
     conv,
+    conv_open,
     conv_transposed,
     gemm,
     norm,
@@ -26,6 +27,7 @@ RULES: tuple[Rule, ...] = (
     composite.CONCAT,
     winograd.WINOGRAD,  # before conv, which takes every convolution that this one takes
     conv.CONV,
+    conv_open.CONV_OPEN,
     conv_transposed.CONV_TRANSPOSED,
     gemm.LINEAR,
     gemm.MLP,

@@ -185,6 +185,13 @@ def pooled(
 
 def refuses(spec: ConvSpec) -> str | None:
     """Why there is no kernel for `spec`; None where there is."""
+    if not all(isinstance(size, int) for size in spec.x[2:]):
+        return "its spatial sizes are open"
+    return refuses_kind(spec)
+
+
+def refuses_kind(spec: ConvSpec) -> str | None:
+    """Why there is no kernel for such a convolution, whatever its spatial sizes."""
     if spec.dtype != "float32":
         return f"dtype {spec.dtype}"
     if spec.transposed:
@@ -193,8 +200,6 @@ def refuses(spec: ConvSpec) -> str | None:
         return f"it has {len(spec.x) - 2} spatial axes"
     if not isinstance(spec.x[1], int):
         return "its channels are open"
-    if not all(isinstance(size, int) for size in spec.x[2:]):
-        return "its spatial sizes are open"
     if len(spec.x) == 3 and any(step.name == "max_pool" for step in spec.epilogue):
         return "it is one-dimensional and pools"
     return Epilogue.refuses(split(spec.epilogue)[0], 1 - len(spec.x))

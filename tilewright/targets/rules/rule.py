@@ -82,6 +82,17 @@ class WholeVectors:
 
 
 @dataclass(frozen=True)
+class PaddedSize:
+    """An open size with `more` around it."""
+
+    size: str
+    more: int
+
+
+Extent = Dim | WholeVectors | PaddedSize
+
+
+@dataclass(frozen=True)
 class Launch:
     """One call of a kernel, whose last parameters are its results.
 
@@ -92,7 +103,7 @@ class Launch:
 
     kernel: PrimFunc
     inputs: tuple[Given | Packed | int, ...]
-    shape: tuple[Dim | WholeVectors, ...]
+    shape: tuple[Extent, ...]
     dtype: str
     also: tuple[Shape, ...] = ()
 
