@@ -4,8 +4,8 @@ Before   y = max_pool(relu(conv(x, w) + b + r))
 After    y = conv_block(x, w, b, r)
 
 The residual may come before or after the activation. Declines when the weights are computed
-at run time, when the bias is not one value per output channel, or when the residual has
-another shape (a broadcast is no residual).
+at run time, when the bias is not one value per output channel, when the residual has
+another shape (a broadcast is no residual), or a pool when spatial sizes are open.
 """
 
 from __future__ import annotations

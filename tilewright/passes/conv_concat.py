@@ -5,7 +5,8 @@ After    y = conv_concat(a, w1, b1, b, w2, b2, z)
 
 What is joined may be anything; two of the parts at least are convolutions, each with bias and
 activation. Declines along another axis than the channels, with fewer than two such parts (one
-with a second reader is none), where one part reads another, and where `conv_block` declines a part.
+with a second reader is none), where one part reads another, where spatial sizes are open, and where
+`conv_block` declines a part.
 """
 
 from __future__ import annotations

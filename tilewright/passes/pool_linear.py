@@ -4,7 +4,8 @@ Before   y = matmul(reshape(mean(x)), w) + b
 After    y = pool_linear(x, w, b)
 
 Declines when the mean is not over all positions of each channel, when it is reshaped to another
-shape than [batch, channels], or when the bias is not one value per column.
+shape than [batch, channels], when how many positions there are is open, or when the bias is not one
+value per column.
 """
 
 from __future__ import annotations

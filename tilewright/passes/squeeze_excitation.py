@@ -5,9 +5,10 @@ Before   x = act(depthwise([act(conv1x1(v, w4) + b4)], w5) + b5)
 After    z = squeeze_excitation(v, w4, b4, w5, b5, w1, b1, w2, b2, w3, b3[, r])
 
 Both layers may be 1x1 convolutions or matrix products with reshapes around them. Declines when
-the mean is not over all positions of each channel, or a layer is no 1x1 convolution. A scaled
-value that several read keeps the projection outside; so does whatever `conv_block` declines. What
-makes x is inside where it is a depthwise convolution, the pointwise one before it too.
+the mean is not over all positions of each channel, how many there are is open, or a layer is no 1x1
+convolution. A scaled value that several read keeps the projection outside; so does whatever
+`conv_block` declines. What makes x is inside where it is a depthwise convolution, the pointwise one
+before it too.
 """
 
 from __future__ import annotations
