@@ -192,3 +192,11 @@ def test_new_steps_in_a_cache(mode, axis, tmp_path):
             else:
                 expected[batch, :, at] = update[batch, :, step]
     np.testing.assert_array_equal(module_of(proto, tmp_path)(cache, update, starts), expected)
+
+
+def test_a_range_of_floats_up_to_a_size(tmp_path):
+    """The centres of a grid's cells, as detectors have them: as many as the input has."""
+    net = Net(x=(1, 2, "h", "w"))
+    size = net.Gather(net.Shape("x"), net.const(3, np.int64))
+    centres = net.Add(net.Range(0.0, net.Cast(size, to=1), 1.0), 0.5)
+    keeps_numbers(net.model(net.Mul("x", centres)), tmp_path)

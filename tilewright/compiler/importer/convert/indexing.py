@@ -57,11 +57,17 @@ def range_(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> rel
     step = _integer(delta)
     if any(is_computed(value) for value in inputs):
         return _computed_range(bb, start, limit, delta)
-    if _integer(start) != 0 or not step or step < 0 or not is_prim_expr(limit):
+    if isinstance(limit, tirx.Cast):
+        # A size that a model has made a float.
+        limit = limit.value
+    whole = is_prim_expr(limit) and str(limit.ty.dtype).startswith("int")
+    if _integer(start) != 0 or not step or step < 0 or not whole:
         return stock("Range", bb, inputs, attrs, opset)
     dtype = str(start.ty.dtype)
     length = limit if step == 1 else tirx.floordiv(limit + (step - 1), step)
-    positions = bb.emit(relax.op.arange(0, length, 1, dtype))
+    positions = bb.emit(relax.op.arange(0, length, 1, "int64"))
+    if dtype != "int64":
+        positions = bb.emit(relax.op.astype(positions, dtype))
     return positions if step == 1 else relax.op.multiply(positions, relax.const(step, dtype))
 
 
@@ -212,10 +218,11 @@ def one_hot(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> re
 
 
 def _integer(value: relax.Expr) -> int | None:
-    """The integer that a constant of one element is; None where it is none."""
-    if not isinstance(value, GenericConst) or not str(value.ty.dtype).startswith("int"):
+    """The whole number that a constant of one element is; None where it is none."""
+    if not isinstance(value, GenericConst):
         return None
-    return int(value.value.numpy().item())
+    number = value.value.numpy().item()
+    return int(number) if float(number).is_integer() else None
 
 
 def eye_like(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
