@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tvm import relax, te, tirx, topi
 from tvm.tirx import IntImm
 
-from tilewright.compiler.importer.convert.sizes import Converter, Size, stock
+from tilewright.compiler.importer.convert.sizes import Converter, Size, kernel, stock
 from tilewright.compiler.importer.graph import text
 
 _SAME = ("SAME_UPPER", "SAME_LOWER")
@@ -65,12 +65,12 @@ def same_padded(operator: str) -> Converter:
 
 def _windows(x: relax.Expr, rest: list, attrs: dict) -> list[_Window]:
     sizes = list(x.ty.shape)[2:]
-    kernel = attrs.get("kernel_shape") or [int(size) for size in list(rest[0].ty.shape)[2:]]
+    lengths = attrs.get("kernel_shape") or [int(size) for size in list(rest[0].ty.shape)[2:]]
     ones = [1] * len(sizes)
     steps, gaps = attrs.get("strides") or ones, attrs.get("dilations") or ones
     return [
         _Window(size, (int(length) - 1) * int(gap) + 1, int(step))
-        for size, length, gap, step in zip(sizes, kernel, gaps, steps, strict=True)
+        for size, length, gap, step in zip(sizes, lengths, gaps, steps, strict=True)
     ]
 
 
@@ -100,7 +100,7 @@ def _copied(
         return topi.nn.pad(x, before, after, fill)
 
     def valid(x: relax.Expr) -> relax.Expr:
-        padded = bb.emit_te(pad, x, primfunc_name_hint="pad")
+        padded = kernel(bb, pad, x, name="pad")
         return bb.normalize(stock(operator, bb, [padded, *rest], dict(attrs), opset))
 
     y = valid(x)
