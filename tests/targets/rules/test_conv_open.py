@@ -57,6 +57,21 @@ def test_any_sizes_with_one_library(name, tmp_path):
     check()
 
 
+@pytest.mark.parametrize("kernel", [[2, 2], [3, 2], [2]])
+def test_a_transposed_convolution_whose_windows_do_not_overlap(kernel, tmp_path):
+    net = Net(x=("n", 12, *("h", "w")[-len(kernel) :]))
+    w = net.weight(12, 5, *kernel)
+    y = net.Relu(net.ConvTranspose("x", w, net.weight(5), strides=kernel))
+    model = net.model(y)
+    module = module_of(model, tmp_path, threads=2)
+    assert "conv_open" in {row["rule"] for row in module.manifest["kernels"]}
+    for sizes in ((1, 3, 4), (2, 7, 11), (1, 16, 33)):
+        shape = (sizes[0], 12, *sizes[1:][-len(kernel) :])
+        x = np.random.default_rng(0).standard_normal(shape, np.float32)
+        wanted = reference(model, {"x": x})[0]
+        np.testing.assert_allclose(module(x), wanted, atol=4e-6 * np.abs(wanted).max())
+
+
 def test_a_mobile_block_falls_into_convolutions(tmp_path):
     """Several operators in one group want sizes that are known."""
     net = Net(x=(1, 8, "h", "w"))

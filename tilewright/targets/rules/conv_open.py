@@ -2,6 +2,7 @@
 
 groups = 1     x copied with zeros around it; a product whose rows are windows (conv.py)
 depthwise      for outputs in a row, for vectors of channels: the taps that are inside the input
+transposed     where windows do not overlap: a product for each place in the window
 
 As the rules for known sizes do it, but for what those know of the ends of rows: here it is computed
 where a row begins. Outputs whose windows are inside need no comparison.
@@ -9,7 +10,7 @@ where a row begins. Outputs whose windows are inside need no comparison.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tvm import tirx
@@ -91,7 +92,7 @@ def _plan(spec: ConvSpec, result: tuple[Dim, ...]) -> _Plan:
         two(spec.padding[:half], 0),
         two(spec.padding[half:], 0),
         spec.x[1],
-        spec.w[0],
+        result[1],
         flat,
     )
 
@@ -192,6 +193,50 @@ def _product(
         return k.store(index(row) * n + column, column, width, value)
 
     return k.launch(contraction(product, blocking, store, target), x)
+
+
+def _spread(
+    name: str,
+    x: Given,
+    p: _Plan,
+    w: np.ndarray,
+    shape: tuple[Dim, ...],
+    steps: tuple[Step, ...],
+    arrays: tuple,
+    target: Target,
+) -> Launch:
+    """A transposed convolution whose kernel is its stride; `w` is [in, out, *kernel]."""
+    (kh, kw), c, n, lanes = p.kernel, p.channels, p.out_channels, lanes_of(target)
+    blocking = default_blocking(name, None, n, c, target, runs=1)
+    places = [(a, b) for a in range(kh) for b in range(kw)]
+    taps = w.reshape(c, n, kh, kw)
+    each = [
+        packed_columns((c, n), blocking.vectors * lanes, lanes, lambda a=a, b=b: taps[:, :, a, b])
+        for a, b in places
+    ]
+    whole = Packed((len(each), *each[0].shape), lambda: np.stack([part.make() for part in each]))
+    k = WeightedKernel(name, p.shape(p.size, c), whole, shape, steps, arrays, lanes)
+    height, width = map(k.kernel.size, p.size)
+
+    def product(number_of: int, a: int, b: int) -> Stmt:
+        def store(row: Index, column: Index, size: int, value: tirx.Expr) -> Stmt:
+            line, at = tirx.floordiv(index(row), width), tirx.floormod(index(row), width)
+            place = (line * kh + a) * (width * kw) + at * kw + b
+            return k.store(place * n + column, column, size, value)
+
+        made = Product(
+            m=k.kernel.size(p.batch) * height * width,
+            n=n,
+            a=k.x,
+            row=lambda r: r * c,
+            reduction=Reduction(1, c),
+            b=k.w,
+            b_base=number_of * each[0].size,
+            row_step=c,
+        )
+        return contraction(made, blocking, store, target)
+
+    return k.launch(seq(product(i, a, b) for i, (a, b) in enumerate(places)), x)
 
 
 class _Depthwise:
@@ -301,7 +346,9 @@ def _refuses(call: GroupCall, target: Target) -> str | None:
     spec: ConvSpec = call.spec
     if all(isinstance(size, int) for size in spec.x[2:]):
         return "its spatial sizes are known"
-    if reason := conv.refuses_kind(spec):
+    if spec.transposed and not _is_spread(spec):
+        return "it is transposed, and its windows overlap or are cut"
+    if reason := conv.refuses_kind(replace(spec, transposed=False)):
         return reason
     if any(step.name == "max_pool" for step in spec.epilogue):
         return "it pools over open sizes"
@@ -313,12 +360,21 @@ def _refuses(call: GroupCall, target: Target) -> str | None:
     return None
 
 
+def _is_spread(spec: ConvSpec) -> bool:
+    """Whether each input of a transposed convolution makes outputs of its own."""
+    plain = not any((*spec.padding, *spec.output_padding)) and set(spec.dilation) == {1}
+    return plain and spec.groups == 1 and tuple(spec.w[2:]) == tuple(spec.strides)
+
+
 def _lower(call: GroupCall, target: Target) -> Lowered:
     spec: ConvSpec = call.spec
     p, w = _plan(spec, call.result.shape), call.get("w").array
     shape = (call.result.shape[0], *call.result.shape[2:], p.out_channels)
     arrays, lanes = conv.operands(call), lanes_of(target)
     x: Given | int = Given("x", channels_last=True)
+    if spec.transposed:
+        made = _spread(call.name, x, p, w, shape, spec.epilogue, arrays, target)
+        return Lowered((made,), channels_last=True)
     if spec.groups > 1:
         taps = Packed((p.kernel[0] * p.kernel[1], p.channels), lambda: w.reshape(p.channels, -1).T)
         given = p.shape(p.size, p.channels)
