@@ -154,6 +154,24 @@ def test_a_sigmoid_has_a_floor_also_behind_a_reshape(model_file):
     assert (found["s"].floor, found["y"].floor, found["z"].floor) == (1.0, 1.0, 0.0)
 
 
+def test_what_branches_compute_counts(model_file):
+    def branch(name, *nodes):
+        return helper.make_graph(list(nodes), name, [], [models.value(name, (2, 5))])
+
+    sums = helper.make_node("MatMul", ["x", "w"], ["s"])
+    then = branch("yes", sums, helper.make_node("Sigmoid", ["s"], ["yes"]))
+    other = branch("no", helper.make_node("Neg", ["x"], ["no"]))
+    node = helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other)
+    proto = models.model(
+        [node],
+        [models.value("c", (), 9), models.value("x", (2, 5))],
+        [models.value("y", (2, 5))],
+        {"w": np.ones((5, 5), np.float32)},
+    )
+    budget = _budgets(proto, model_file)["y"]
+    assert budget.relative == pytest.approx(SAFETY * 2.0**-24 * np.sqrt(6)) and budget.floor == 1
+
+
 LENGTHS = [
     ("Conv", {}, {"x": [1, 8, 9, 9], "w": [16, 8, 3, 3]}, 72),
     ("Conv", {"group": 8}, {"x": [1, 8, 9, 9], "w": [8, 1, 3, 3]}, 9),

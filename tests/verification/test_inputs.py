@@ -42,6 +42,11 @@ def test_integers_are_legal_for_what_reads_them():
         assert found["mask"].reshape(-1)[0] == 1, "a mask of zeros alone divides by zero"
 
 
+def test_an_integer_that_is_compared_with_numbers_is_one_of_them():
+    rows = [{"name": "r", "dtype": "int64", "shape": [], "below": 2, "among": [8000, 16000, 0]}]
+    assert {int(random_inputs(rows, {}, seed)["r"]) for seed in range(40)} == {0, 8000, 16000}
+
+
 def test_a_table_of_one_row_is_indexed_by_zero():
     rows = [{"name": "i", "dtype": "int64", "shape": [4], "below": 1}]
     assert (random_inputs(rows, {}, 0)["i"] == 0).all()

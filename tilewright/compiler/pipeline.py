@@ -134,8 +134,9 @@ def _normalise(work: Work) -> str:
 
 
 def _import(work: Work) -> str:
-    work.mod, work.origins = to_relax(work.model, lanes_of(work.target))
-    work.mod = relax.transform.DeadCodeElimination()(work.mod)
+    imported = to_relax(work.model, lanes_of(work.target))
+    work.mod = relax.transform.DeadCodeElimination()(imported.mod)
+    work.origins = imported.origins
     work.interface = interface(work)
     # Memory is planned for these sizes: a bound nobody gave would reserve all there is.
     upper = {n: size[1] for n, size in work.options.dims.items() if n in work.bounds}
@@ -143,7 +144,8 @@ def _import(work: Work) -> str:
         work.mod["main"] = work.mod["main"].with_attr("tir_var_upper_bound", upper)
     # Hold the weights once: from here on they are constants of the module.
     work.model.weights = {}
-    return f"{_count_calls(work.mod)} operators"
+    out = [f"; no {branch} of {node}" for node, branch in imported.left_out.items()]
+    return f"{_count_calls(work.mod)} operators{''.join(out)}"
 
 
 def _passes(*passes: tvm.transform.Pass) -> Callable[[Work], str]:

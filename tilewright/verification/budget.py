@@ -16,15 +16,16 @@ must be equal, NaN and infinities in the same places.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import ml_dtypes
 import numpy as np
 import onnx
 
-from tilewright.compiler.importer.graph import attribute
+from tilewright.compiler.importer.graph import attribute, reads, subgraphs
 from tilewright.compiler.importer.model import OnnxModel
-from tilewright.compiler.importer.normalise.fold import Shape, infer_shapes
+from tilewright.compiler.importer.normalise.fold import Shape, infer_shapes, inner_shapes
 
 # Both sides err, cancellation makes some outputs worse than the model's average, and an
 # elementwise function has a few ULP of its own. Measured on the development models the
@@ -58,17 +59,36 @@ def output_budgets(model: OnnxModel, dims: dict[str, int]) -> dict[str, Budget]:
 
 def tensor_budgets(model: OnnxModel, dims: dict[str, int]) -> dict[str, float]:
     """The allowed error of every tensor that a node makes, relative to its largest |value|."""
-    known = {**model.folded_shapes, **infer_shapes(model, dims)}
+    known = {**inner_shapes(model, dims), **model.folded_shapes, **infer_shapes(model, dims)}
     shapes = {name: _sized(shape, dims) for name, shape in known.items()}
     paths: dict[str, float] = {}
     # The reference computes constants in an order of its own, too.
-    for node in (*model.folded, *model.graph.node):
-        longest = max((paths.get(name, 0.0) for name in node.input), default=0.0)
-        terms = model.terms.get(node.output[0]) or reduction_length(node, shapes)
-        total = longest + terms
-        paths.update(dict.fromkeys(node.output, total))
+    _measure((*model.folded, *model.graph.node), paths, shapes, model.terms)
     unit = _coarsest_unit(model)
     return {name: SAFETY * unit * math.sqrt(max(1.0, path)) for name, path in paths.items()}
+
+
+def _measure(
+    nodes: Iterable[onnx.NodeProto],
+    paths: dict[str, float],
+    shapes: dict[str, list[int]],
+    terms: Mapping[str, int],
+) -> None:
+    """Note in `paths` the sum of K over the longest path to each result of `nodes`.
+
+    What a branch computes counts for all results of its If: any of them may be taken.
+    """
+    for node in nodes:
+        total = max((paths.get(name, 0.0) for name in reads(node)), default=0.0)
+        if inner := subgraphs(node):
+            for graph in inner:
+                # Values of different branches may have one name.
+                seen = {**paths, **dict.fromkeys((value.name for value in graph.input), total)}
+                _measure(graph.node, seen, shapes, terms)
+                total = max([total, *(seen.get(value.name, 0.0) for value in graph.output)])
+        else:
+            total += terms.get(node.output[0]) or reduction_length(node, shapes)
+        paths.update(dict.fromkeys(node.output, total))
 
 
 def _floor(graph: onnx.GraphProto, output: str) -> float:
@@ -81,8 +101,11 @@ def _floor(graph: onnx.GraphProto, output: str) -> float:
         if output in node.output:
             if node.op_type in _REARRANGES and node.input:
                 output = node.input[0]
-            else:
-                return 1.0 if node.op_type == "Sigmoid" else 0.0
+                continue
+            place = list(node.output).index(output)
+            inner = subgraphs(node) if node.op_type == "If" else []
+            floors = [_floor(branch, branch.output[place].name) for branch in inner]
+            return max(floors, default=1.0 if node.op_type == "Sigmoid" else 0.0)
     return 0.0
 
 

@@ -13,6 +13,9 @@ from tilewright.verification.engines import Engines, Refused, engine_name
 from tilewright.verification.inputs import complete_inputs, round_sizes, sizes_to_try
 from tilewright.verification.proof import Proof, sizes_text, used_text
 
+# How often more inputs are drawn where all were refused: some values rule a model's sizes out.
+_TRIES = 3
+
 
 def check_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Compare a library with ONNX Runtime on random inputs; a Proof's dict.
@@ -26,7 +29,8 @@ def check_job(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     tried = sizes_to_try(manifest["dims"])
     examples: list[dict[str, Any]] = []
     failure, refusal = None, ""
-    for number, sizes in enumerate([*tried, *round_sizes(manifest["dims"])]):
+    again = tried * _TRIES
+    for number, sizes in enumerate([*tried, *round_sizes(manifest["dims"]), *again]):
         if failure is not None or len(examples) == len(tried):
             break
         seed = job["seed"] + number

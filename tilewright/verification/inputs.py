@@ -25,8 +25,9 @@ def random_inputs(
 ) -> dict[str, np.ndarray]:
     """An array for each input row of a manifest.
 
-    Floats are standard normal; integers are uniform below the row's `below` (a table's rows,
-    or 2 for masks) and start with a 1, so that no mask is all zero; booleans are fair.
+    Floats are standard normal; integers are any of the row's `among`, or else uniform below its
+    `below` (a table's rows, or 2 for masks) and start with a 1, so that no mask is all zero;
+    booleans are fair.
     """
     rng = np.random.default_rng(seed)
     arrays = {}
@@ -41,7 +42,9 @@ def random_inputs(
                 "--no-verify compiles without the check",
             )
         dtype = numpy_type(row["dtype"])
-        if dtype.kind in "iu":
+        if "among" in row:
+            array = rng.choice(row["among"], shape)
+        elif dtype.kind in "iu":
             array = rng.integers(0, row.get("below", 2), shape)
             array.reshape(-1)[:1] = min(1, row.get("below", 2) - 1)
         elif dtype.kind == "b":

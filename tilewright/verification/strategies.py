@@ -75,8 +75,9 @@ class Example:
     def arrays(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """The arrays for the input rows of a manifest.
 
-        Floats as `kind` says; integers that select rows of a table (`below`) anything below its
-        size; masks of 0 and 1, the first of each row 1.
+        Floats as `kind` says; integers that are compared with numbers (`among`) one of them;
+        those that select rows of a table (`below`) anything below its size; masks of 0 and 1, the
+        first of each row 1.
         """
         rng = np.random.default_rng(self.seed)
         return {row["name"]: self._array(rng, row) for row in rows}
@@ -84,7 +85,9 @@ class Example:
     def _array(self, rng: np.random.Generator, row: Mapping[str, Any]) -> np.ndarray:
         shape = shape_of(row, self.dims)
         dtype = numpy_type(row["dtype"])
-        if dtype.kind in "iub":
+        if "among" in row:
+            array = rng.choice(row["among"], shape)
+        elif dtype.kind in "iub":
             below = 2 if dtype.kind == "b" else row.get("below", 2)
             array = _mask(rng, self.kind, shape) if below == 2 else rng.integers(0, below, shape)
         else:

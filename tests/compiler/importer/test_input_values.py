@@ -5,7 +5,7 @@ import pytest
 from onnx import helper
 
 from tests import models
-from tilewright.compiler.importer.input_values import integer_limits
+from tilewright.compiler.importer.input_values import input_rows, integer_limits
 from tilewright.compiler.importer.load import load
 
 
@@ -56,3 +56,19 @@ def test_any_other_integer_is_a_flag(model_file):
 
 def test_floats_have_no_limit(model_file):
     assert integer_limits(load(model_file(models.unary()))) == {}
+
+
+@pytest.mark.parametrize(
+    "numbers, among", [([16000], [16000, 0]), ([1], None), ([7, 3], [3, 7, 0])]
+)
+def test_a_number_that_is_compared_with_others_is_one_of_them(numbers, among, model_file):
+    nodes = [helper.make_node("Cast", ["rate"], ["r"], to=models.INT64)]
+    nodes += [helper.make_node("Equal", [f"n{n}", "r"], [f"is{n}"]) for n in numbers]
+    proto = models.model(
+        nodes,
+        [models.value("rate", (), models.INT64)],
+        [models.value(f"is{n}", (), 9) for n in numbers],
+        {f"n{n}": np.array(n) for n in numbers},
+    )
+    (row,) = input_rows(load(model_file(proto)))
+    assert row.get("among") == among

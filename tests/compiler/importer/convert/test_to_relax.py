@@ -18,12 +18,12 @@ from tilewright.errors import UnsupportedModel
 
 
 def test_inputs_keep_their_order_and_number(model_file):
-    mod, _ = to_relax(load(model_file(models.binary("Sub"))), 8)
+    mod = to_relax(load(model_file(models.binary("Sub"))), 8).mod
     assert [str(p) for p in mod["main"].params] == ["a", "b"]
 
 
 def test_weights_are_constants_of_the_module(model_file):
-    mod, _ = to_relax(load(model_file(models.linear())), 8)
+    mod = to_relax(load(model_file(models.linear())), 8).mod
     assert len(mod["main"].params) == 1 and "GenericConst" in mod.script()
 
 
@@ -71,6 +71,28 @@ def test_a_choice_at_run_time(value, tmp_path):
     np.testing.assert_allclose(
         module_of(proto, tmp_path)(given), reference(proto, given)[0], rtol=1e-5
     )
+
+
+def test_a_branch_that_sizes_rule_out_is_an_error_when_it_is_taken(tmp_path):
+    def branch(name, length):
+        node = helper.make_node("MaxPool", ["x"], [name], kernel_shape=[length])
+        return helper.make_graph([node], name, [], [models.value(name, (1, 1, None))])
+
+    node = helper.make_node(
+        "If", ["c"], ["y"], "by_rate", then_branch=branch("yes", 4), else_branch=branch("no", 9)
+    )
+    proto = models.model(
+        [node],
+        [models.value("rate", (), models.INT64), models.value("x", (1, 1, 8))],
+        [models.value("y", (1, 1, "n"))],
+        {"wide": np.array(16000)},
+    )
+    proto.graph.node.insert(0, helper.make_node("Equal", ["rate", "wide"], ["c"]))
+    module = module_of(proto, tmp_path)
+    given = {"rate": np.array(16000), "x": np.arange(8, dtype=np.float32).reshape(1, 1, 8)}
+    np.testing.assert_array_equal(module(given), reference(proto, given)[0])
+    with pytest.raises(Exception, match=r"by_rate.*takes its else_branch, which could not be"):
+        module({**given, "rate": np.array(8000)})
 
 
 def test_small_types_beside_branches_are_refused(tmp_path):

@@ -6,6 +6,7 @@ import math
 import re
 import traceback
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from tvm.tirx.analysis import undefined_vars
 
 from tilewright.compiler.importer.check import check_elements
 from tilewright.compiler.importer.convert import agreeing, small, table
+from tilewright.compiler.importer.convert.demand import only_if
 from tilewright.compiler.importer.convert.known_values import values_of
 from tilewright.compiler.importer.convert.minifloat import decoded, encoded
 from tilewright.compiler.importer.graph import attribute, domain_of, label, subgraphs
@@ -30,10 +32,21 @@ from tilewright.compiler.small_types import BITS, STORED, computed
 from tilewright.errors import TilewrightError, UnsupportedModel
 
 
-def to_relax(model: OnnxModel, lanes: int) -> tuple[tvm.IRModule, dict[str, tuple[str, ...]]]:
-    """The Relax module of `model`, and for variables by name the ONNX nodes they come from.
+@dataclass(frozen=True)
+class Imported:
+    """The Relax module of a model, and what became of its nodes.
 
-    `lanes` is how many float32 numbers the target's vectors have.
+    `origins`: for variables by name the ONNX nodes they come from. `left_out`: for nodes by label
+    the branch that sizes rule out, and why; a run that takes it ends in an error.
+    """
+
+    mod: tvm.IRModule
+    origins: dict[str, tuple[str, ...]]
+    left_out: dict[str, str]
+
+
+def to_relax(model: OnnxModel, lanes: int) -> Imported:
+    """Convert `model`; `lanes` is how many float32 numbers the target's vectors have.
 
     Raises UnsupportedModel with every operator that has no converter, or with the first
     node that a converter refuses.
@@ -51,7 +64,7 @@ def to_relax(model: OnnxModel, lanes: int) -> tuple[tvm.IRModule, dict[str, tupl
             value = getattr(binding, "value", None)
             if isinstance(value, relax.Var) and value.name in origins:
                 origins[binding.var.name] = origins[value.name]
-    return mod, origins
+    return Imported(mod, origins, importer.left_out)
 
 
 def _fixed_shapes(model: OnnxModel) -> dict[str, list[int]]:
@@ -95,6 +108,8 @@ class Importer(ONNXGraphImporter):
         self._shapes = infer_shapes(model)
         self._node: onnx.NodeProto | None = None
         self.origins: dict[str, tuple[str, ...]] = {}
+        # By node: a branch that cannot be taken, and why.
+        self.left_out: dict[str, str] = {}
 
     def _parse_graph_initializers(self, graph: onnx.GraphProto) -> None:
         for name, array in self._model.constants().items():
@@ -166,15 +181,45 @@ class Importer(ONNXGraphImporter):
         if known is not None and all(isinstance(value, IntImm) for value in known):
             results = self._branch(branches[0 if int(known[0]) else 1])
         else:
-            both = [self._branch(branch) for branch in branches]
-            for name, one, other in zip(node.output, *both, strict=True):
-                _check_alike(name, one, other, self._hint())
-            taken = self.bb.emit(relax.op.reshape(condition, []))
-            bodies = [relax.SeqExpr([], relax.Tuple(values)) for values in both]
-            made = self.bb.emit(relax.If(taken, *bodies))
-            results = [self.bb.emit(relax.TupleGetItem(made, n)) for n in range(len(node.output))]
+            results = self._one_of(node, condition, branches)
         self._node = node
         self._nodes |= dict(zip(node.output, results, strict=True))
+
+    def _one_of(
+        self, node: onnx.NodeProto, condition: relax.Expr, branches: list[onnx.GraphProto]
+    ) -> list[relax.Expr]:
+        """The results of the branch that `condition` names when the model runs."""
+        both = [self._tried(branch) for branch in branches]
+        refusals = [made for made in both if isinstance(made, TilewrightError)]
+        if len(refusals) == 2:
+            raise refusals[0]
+        if refusals:
+            taken = isinstance(both[1], TilewrightError)
+            left_out = "else" if taken else "then"
+            self.left_out[label(node)] = f"{left_out}_branch: {refusals[0].what}"
+            message = f"node {label(node)} takes its {left_out}_branch, which could not be compiled"
+            results = both[0] if taken else both[1]
+            return only_if(self.bb, condition, taken, f"{message}: {refusals[0].what}", results)
+        for name, one, other in zip(node.output, *both, strict=True):
+            _check_alike(name, one, other, self._hint())
+        taken = self.bb.emit(relax.op.reshape(condition, []))
+        bodies = [relax.SeqExpr([], relax.Tuple(values)) for values in both]
+        made = self.bb.emit(relax.If(taken, *bodies))
+        return [self.bb.emit(relax.TupleGetItem(made, n)) for n in range(len(node.output))]
+
+    def _tried(self, graph: onnx.GraphProto) -> list[relax.Expr] | TilewrightError:
+        """The results of a branch; or why it has none, and then nothing of it stays."""
+        around = dict(self._nodes)
+        self.bb._begin_binding_block()
+        try:
+            results = self._branch(graph)
+        except TilewrightError as refusal:
+            self._nodes = around
+            self.bb._end_block()
+            return refusal
+        for binding in self.bb._end_block().bindings:
+            self.bb.emit_normalized(binding)
+        return results
 
     def _branch(self, graph: onnx.GraphProto) -> list[relax.Expr]:
         """The results of a branch, whose nodes see what is around them."""

@@ -20,7 +20,7 @@ import onnx
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from tilewright.compiler.importer.graph import attribute, subgraphs
+from tilewright.compiler.importer.graph import all_graphs, attribute, subgraphs
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.errors import ModelError
 
@@ -90,17 +90,31 @@ def infer_shapes(model: OnnxModel, sizes: Mapping[str, int] | None = None) -> di
     With `sizes` the open dimensions of the inputs have those: sizes that are computed on the way
     are then known too.
     """
+    shown = _with_sizes(model, sizes)
+    plain = onnx.shape_inference.infer_shapes(shown)
+    shapes = _shapes_of(plain.graph)
+    if not _makes_long_vectors(shown.graph, shapes):
+        shapes = _shapes_of(onnx.shape_inference.infer_shapes(shown, data_prop=True).graph)
+    return {**shapes, **{name: array.shape for name, array in model.constants().items()}}
+
+
+def inner_shapes(model: OnnxModel, sizes: Mapping[str, int]) -> dict[str, Shape]:
+    """Shapes of what branches and loop bodies make; of those of one name, those of the last."""
+    if not any(map(subgraphs, model.graph.node)):
+        return {}
+    inferred = onnx.shape_inference.infer_shapes(_with_sizes(model, sizes)).graph
+    _, *inner = all_graphs(inferred)
+    return {name: shape for graph in inner for name, shape in _shapes_of(graph).items()}
+
+
+def _with_sizes(model: OnnxModel, sizes: Mapping[str, int] | None) -> onnx.ModelProto:
     shown = model.with_weight_types()
     del shown.graph.value_info[:]
     for value in shown.graph.input:
         for dim in value.type.tensor_type.shape.dim:
             if sizes and dim.dim_param in sizes:
                 dim.dim_value = sizes[dim.dim_param]
-    plain = onnx.shape_inference.infer_shapes(shown)
-    shapes = _shapes_of(plain.graph)
-    if not _makes_long_vectors(shown.graph, shapes):
-        shapes = _shapes_of(onnx.shape_inference.infer_shapes(shown, data_prop=True).graph)
-    return {**shapes, **{name: array.shape for name, array in model.constants().items()}}
+    return shown
 
 
 def _shapes_of(graph: onnx.GraphProto) -> dict[str, Shape]:
