@@ -24,7 +24,7 @@ import click
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 import tilewright
 from tests import models
@@ -77,14 +77,17 @@ def small_net(batch: int | str = 1) -> onnx.ModelProto:
 
 
 def embedding_net() -> onnx.ModelProto:
-    """Token ids, an open dimension, a mask: what fills every key of a manifest"""
+    """Token ids, an open dimension, a rate: what fills every key of a manifest"""
     nodes = [
         helper.make_node("Gather", ["table", "ids"], ["rows"], name="gather"),
         helper.make_node("ReduceMean", ["rows"], ["y"], name="mean", axes=[1], keepdims=0),
+        helper.make_node("Equal", ["rate", "wide"], ["is_wide"]),
     ]
     ids = models.value("ids", ("batch", 4), models.INT64)
-    weights = {"table": models.weight("table", (50, 32))}
-    return models.model(nodes, [ids], [models.value("y", ("batch", 32))], weights)
+    rate = models.value("rate", (), models.INT64)
+    results = [models.value("y", ("batch", 32)), models.value("is_wide", (), TensorProto.BOOL)]
+    weights = {"table": models.weight("table", (50, 32)), "wide": np.array(16000)}
+    return models.model(nodes, [ids, rate], results, weights)
 
 
 def _blocks(page: Path) -> list[tuple[str, str, str]]:

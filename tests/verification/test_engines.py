@@ -31,6 +31,19 @@ def test_the_truth_is_asked_for_only_when_it_is_needed(tmp_path, monkeypatch):
     assert second.passed and len(asked) == 1
 
 
+def test_a_difference_of_nearly_equal_numbers_amplifies(tmp_path):
+    proto = models.binary("Sub")
+    engines = _engines(proto, proto, tmp_path)
+    (a, b), (shape, _) = zip(*((i.name, i.shape) for i in engines.module.inputs), strict=True)
+    ones = np.ones(shape, np.float32)
+    for near, least, most in ((2.0, 1.0, 4.0), (1.001, 500.0, 2100.0)):
+        feed = {a: ones * np.float32(near), b: ones}
+        truth = engines._truth(feed)
+        (spec,) = engines.module.outputs
+        times = engines._amplified(feed, truth, [truth[spec.name]], spec.name)
+        assert least <= times <= most
+
+
 def test_winograd_may_err_twice_as_much(tmp_path):
     proto = models.conv_net(size=24, channels=32)
     engines = _engines(proto, proto, tmp_path)

@@ -161,6 +161,18 @@ class TestJudge:
         found = self._judge(counts, np.array([3, 5]), counts)
         assert found.passed and "ONNX Runtime is wrong in 1 of 2" in found.note
 
+    def test_what_the_input_amplifies_is_rounding(self):
+        truth = B.astype(np.float64)
+        ours, theirs = _off(truth, 1e-3), _off(truth, 2e-3)
+        judged = [
+            Tolerance(FACTOR).judge("y", ours, theirs, truth, Budget(1e-6), lambda _, n=times: n)
+            for times in (1.0, 100.0)
+        ]
+        assert [found.passed for found in judged] == [False, True]
+        tolerance = Tolerance(FACTOR)
+        tolerance.judge("y", ours, theirs, truth, Budget(1e-6), lambda _: 100.0)
+        assert "y" not in tolerance.seen, "other inputs do not amplify"
+
     def test_both_far_from_the_truth_and_near_each_other_is_remarked_upon(self):
         found = self._judge(_off(B, 0.5), _off(B, 0.5), budget=Budget(1e-5))
         assert found.passed and "the reference is wrong" in found.note

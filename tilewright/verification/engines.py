@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tilewright.compiler.importer.load import load
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.compiler.importer.normalise import normalise
 from tilewright.errors import InputError, ModelError, OptionError
-from tilewright.verification.budget import output_budgets
+from tilewright.verification.budget import output_budgets, unit_roundoff
 from tilewright.verification.reference import DoubleReference, NoReference
 from tilewright.verification.tolerance import FACTOR, WINOGRAD_FACTOR, Tolerance, Verdict
 
@@ -121,12 +122,37 @@ class Engines:
                 return verdicts
         budgets = output_budgets(self._model, dict(dims))
         truth = self._truth_of(inputs, theirs)
+        amplified = functools.partial(self._amplified, inputs, truth, theirs)
         return [
-            self._tolerance.judge(name, a, b, truth[name], budgets[name])
+            self._tolerance.judge(name, a, b, truth[name], budgets[name], amplified)
             if name in truth
             else self._tolerance.without_truth(name, a, b, budgets[name])
             for name, a, b in pairs
         ]
+
+    def _amplified(
+        self,
+        inputs: Arrays,
+        truth: Mapping[str, np.ndarray],
+        theirs: Sequence[np.ndarray],
+        name: str,
+    ) -> float:
+        """How many times larger rounding errors of `inputs` are in output `name`; at least 1."""
+        rng = np.random.default_rng(0)
+        units = {key: unit_roundoff(array.dtype) for key, array in inputs.items()}
+        moved = {
+            key: array.astype(np.float64) * (1 + units[key] * rng.choice([-1, 1], array.shape))
+            if units[key]
+            else array
+            for key, array in inputs.items()
+        }
+        near = self._truth_of(moved, theirs).get(name)
+        if near is None or not any(units.values()):
+            return 1.0
+        finite = np.isfinite(truth[name]) & np.isfinite(near)
+        largest = np.abs(truth[name][finite]).max(initial=0.0)
+        off = np.abs(near[finite] - truth[name][finite]).max(initial=0.0)
+        return max(1.0, float(off / largest / max(units.values()))) if largest else 1.0
 
     def _truth_of(self, inputs: Arrays, theirs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """The outputs in double precision, without those of another shape than `theirs`."""
