@@ -55,6 +55,8 @@ def _known(bb: relax.BlockBuilder, operator: str, axis: int, values: Sequence[re
     """Whether Relax finds the shape of the result by itself."""
     if operator == "Concat":
         return bb.normalize(relax.op.concat(list(values), axis)).ty.shape is not None
+    if _alike(values):
+        return True
     one = values[0]
     for other in values[1:]:
         # A comparison takes any type that both have; of a Where the first is another.
@@ -62,6 +64,20 @@ def _known(bb: relax.BlockBuilder, operator: str, axis: int, values: Sequence[re
         if bb.normalize(found).ty.shape is None:
             return False
         one = found
+    return True
+
+
+def _alike(values: Sequence[relax.Expr]) -> bool:
+    """Whether the sizes at each place from the end are written alike, but for ones.
+
+    Most are; asking Relax leaves bindings behind that nobody reads.
+    """
+    shapes = [list(value.ty.shape)[::-1] for value in values]
+    for place in range(max(map(len, shapes))):
+        sizes = [shape[place] for shape in shapes if len(shape) > place]
+        others = [size for size in sizes if not _is_one(size)]
+        if not all(tvm_ffi.structural_equal(size, others[0]) for size in others[1:]):
+            return False
     return True
 
 
