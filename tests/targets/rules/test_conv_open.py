@@ -46,6 +46,7 @@ def test_any_sizes_with_one_library(name, tmp_path):
     @given(st.integers(1, 3), st.integers(5, 40), st.integers(5, 40))
     @example(1, 5, 5)
     @example(2, 6, 33)
+    @example(3, 5, 8)
     @settings(max_examples=examples(4))
     def check(images, height, width):
         rng = np.random.default_rng(height * 41 + width)

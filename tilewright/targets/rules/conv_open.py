@@ -174,6 +174,18 @@ def _product(
         image, h = tirx.floordiv(line, oh), tirx.floormod(line, oh)
         return ((image * tall + h * sh) * wide + column * sw) * c
 
+    def side_by_side(first: Index, count: int) -> list[Index]:
+        """Windows from `first` on, of which at most one begins a line, for `count` up to `ow`."""
+        line, column = tirx.floordiv(first, ow), tirx.floormod(first, ow)
+        h = tirx.floormod(line, oh)
+        # From behind a line's end to the next line, and at the last one to the next image.
+        more = tirx.Select(h + 1 >= oh, (tall - oh * sh) * wide * c, index(0))
+        jump = (sh * wide - ow * sw) * c + more
+        begin = window(first)
+        return [
+            begin + r * sw * c + tirx.Select(column + r >= ow, jump, index(0)) for r in range(count)
+        ]
+
     def offset(j: tirx.Expr) -> Index:
         if dw == 1:
             return j * (dh * wide * c)
@@ -192,7 +204,13 @@ def _product(
     def store(row: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
         return k.store(index(row) * n + column, column, width, value)
 
-    return k.launch(contraction(product, blocking, store, target), x)
+    nest = contraction(product, blocking, store, target)
+    if not plain and blocking.rows > 1:
+        # Dividing for each row of a tile costs a fifth of the time.
+        quick = contraction(replace(product, neighbours=side_by_side), blocking, store, target)
+        narrow = contraction(product, replace(blocking, rows=1), store, target)
+        nest = branch(index(ow) >= blocking.rows, quick, narrow)
+    return k.launch(nest, x)
 
 
 def _spread(
