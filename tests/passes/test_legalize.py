@@ -173,6 +173,13 @@ def test_long_sums_err_as_the_root_of_their_length(shape, axes, keepdims):
         np.testing.assert_allclose(y, expected, rtol=5e-6)
 
 
+def test_a_variance_is_two_such_sums():
+    x = np.full((2, 40_000), 0.1, np.float32)
+    x[:, ::2] *= -1
+    y = _legalized(lambda bb, x: bb.emit(relax.op.variance(x, [1])), x, x=x.shape)
+    np.testing.assert_allclose(y, x.astype(np.float64).var(axis=1), rtol=2e-6)
+
+
 @pytest.mark.parametrize("rows", [4, "n"], ids=["known", "open"])
 @pytest.mark.parametrize("op", ["ReduceSum", "ReduceMean"])
 def test_numbers_of_16_bits_are_added_in_32(op, rows, tmp_path):

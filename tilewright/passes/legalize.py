@@ -138,6 +138,14 @@ def _sum(name: str, mean: bool) -> Callable:
     return lower
 
 
+def _variance(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """The mean of the squared distances to the mean, both sums as those of `_sum`."""
+    axes, keepdims = _reduction(call)
+    mean = bb.emit(relax.op.mean(call.args[0], axes, keepdims=True))
+    off = bb.emit(relax.op.subtract(call.args[0], mean))
+    return relax.op.mean(bb.emit(relax.op.multiply(off, off)), axes, keepdims=keepdims)
+
+
 def _sum_of_parts(x: te.Tensor, axis: int) -> te.Tensor:
     """The sum along `axis`, which stays with size 1; of narrow numbers, in float32."""
     size = int(x.shape[axis]) if isinstance(x.shape[axis], tirx.IntImm) else x.shape[axis]
@@ -172,6 +180,7 @@ LOWERINGS = {
     "relax.max": _extreme("max", tirx.max, float("-inf")),
     "relax.sum": _sum("sum", mean=False),
     "relax.mean": _sum("mean", mean=True),
+    "relax.variance": _variance,
     "relax.min": _extreme("min", tirx.min, float("inf")),
 }
 

@@ -59,9 +59,10 @@ def _specs(draw) -> ConvSpec:
     )
 
 
-def _plain(x, w, strides, padding) -> ConvSpec:
+def _plain(x, w, strides, padding, groups=1) -> ConvSpec:
+    more = (0, 0)
     return ConvSpec(
-        "float32", x, w, strides, padding, (1, 1), transposed=True, output_padding=(0, 0)
+        "float32", x, w, strides, padding, (1, 1), groups, transposed=True, output_padding=more
     )
 
 
@@ -69,6 +70,8 @@ def _plain(x, w, strides, padding) -> ConvSpec:
 @example(_plain((1, 16, 9, 7), (0, 24, 2, 2), (2, 2), (0,) * 4), 0)
 @example(_plain((1, 5, 6, 6), (0, 9, 1, 2), (3, 3), (0,) * 4), 0)
 @example(_plain((2, 3, 4, 5), (0, 4, 4, 4), (2, 2), (1,) * 4), 0)
+# Phases without taps, of groups.
+@example(_plain((3, 2, 3, 3), (0, 1, 2, 2), (3, 3), (0,) * 4, groups=2), 0)
 @given(spec=_specs(), seed=st.integers(0, 9))
 def test_any_transposed_convolution(spec, seed):
     fields = vars(spec) | {"w": (spec.x[1], *spec.w[1:])}

@@ -182,13 +182,15 @@ class _Places:
             line = tall.step * width * channels
             reduction = Reduction(len(tall.taps), taps * c, lambda j: j * line)
         else:
+            # A phase without taps has no j either; nothing is divided by zero for it.
+            along = max(1, taps)
             reduction = Reduction(
                 len(tall.taps) * taps,
                 c,
                 lambda j: (
                     (
-                        tirx.floordiv(j, taps) * (tall.step * width)
-                        + tirx.floormod(j, taps) * wide.step
+                        tirx.floordiv(j, along) * (tall.step * width)
+                        + tirx.floormod(j, along) * wide.step
                     )
                     * channels
                 ),

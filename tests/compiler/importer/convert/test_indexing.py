@@ -107,6 +107,24 @@ def test_steps_beyond_any_size(start, end, step, tmp_path):
     answers_each(made, tmp_path, {"x": np.arange(10, dtype=np.float32).reshape(5, 2)})
 
 
+@pytest.mark.parametrize(
+    "start, end, step",
+    [
+        *[(0, 2**63 - 1, 2), (-3, 2**31 - 1, 1), (2, 2**31, 1), (0, -1, 1), (1, 5, 2)],
+        *[(-1, -(2**31), -1), (2**40, -(2**40), -3), (3, -(2**31), -1), (-2, -(2**63), -1)],
+    ],
+)
+def test_slices_of_open_sizes(start, end, step, tmp_path):
+    """Of which a kernel makes something: no memory is planned for 2^31 rows."""
+    net = Net(opset=20, x=(2, "n", 3))
+    y = net.Slice("x", *(net.ints(n) for n in (start, end, 1, step)))
+    made = net.model(net.Relu(net.Transpose(y, perm=[1, 0, 2])))
+    x = np.arange(60, dtype=np.float32).reshape(2, 10, 3)
+    answers_each(made, tmp_path, {"x": x}, {"x": x[:, :4]}, {"x": x[:, :1]})
+    plan = compile_here(made, tmp_path, until="plan").mod.script()
+    assert "34359738352" not in plan
+
+
 def test_parts_some_of_which_are_empty(tmp_path):
     net = Net(x=(2, 6))
     proto = net.model(*net.add("Split", "x", net.ints(0, 4, 0, 2), axis=1, outputs=4))

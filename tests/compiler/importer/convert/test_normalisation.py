@@ -31,3 +31,12 @@ def test_layer_normalization_in_double_precision(axis, tmp_path):
     proto = net.model(net.LayerNormalization("x", *weights, axis=axis, epsilon=1e-3))
     x = rng.standard_normal((5, 3, 4))
     answers_each(proto, tmp_path, {"x": x}, {"x": x[:2]}, tolerance=1e-12)
+
+
+def test_instance_normalization_of_16_bits_sums_in_32(tmp_path):
+    net = Net(opset=20)
+    net.input("x", (3, 1, 1920), onnx.TensorProto.FLOAT16)
+    weights = [net.const([value], "float16") for value in (1.5, 0.5)]
+    proto = net.model(net.InstanceNormalization("x", *weights, epsilon=1e-3))
+    x = np.random.default_rng(0).normal(2, 1, (3, 1, 1920)).astype(np.float16)
+    answers_each(proto, tmp_path, {"x": x}, tolerance=1e-3)

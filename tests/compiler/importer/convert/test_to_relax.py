@@ -10,7 +10,7 @@ from tvm.ir import GenericConst
 
 from tests import models
 from tests.compiling import compile_here, module_of, reference
-from tests.net import Net, keeps_numbers
+from tests.net import Net, answers_each, keeps_numbers
 from tilewright.compiler.importer.convert import table
 from tilewright.compiler.importer.convert.to_relax import to_relax
 from tilewright.compiler.importer.load import load
@@ -130,3 +130,13 @@ def test_large_constants_are_not_computed_by_converters(tmp_path):
         lambda e: sizes.append(e.value.numpy().size) if isinstance(e, GenericConst) else None,
     )
     assert 1 << 20 <= max(sizes) <= 1 << 22
+
+
+def test_numbers_that_a_node_leaves_out_are_float32_in_double_precision_too(tmp_path):
+    """An epsilon of 1e-5 as Python reads it is off by 3e-8 of itself."""
+    net = Net(opset=20)
+    net.input("x", (2, 3, 4), TensorProto.DOUBLE)
+    ones = net.const(np.ones(3), "float64")
+    proto = net.model(net.BatchNormalization("x", ones, ones, ones, net.const([0, 0, 1], "f8")))
+    x = np.random.default_rng(0).standard_normal((2, 3, 4))
+    answers_each(proto, tmp_path, {"x": x}, tolerance=1e-14)

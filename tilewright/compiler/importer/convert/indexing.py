@@ -157,11 +157,51 @@ def slice_(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> rel
             if not range(*slice(starts[n], ends[n], step).indices(size.value)):
                 starts[n], ends[n], steps[n] = 0, 0, 1
     rows = list(zip(starts, ends, axes, steps, strict=True))
-    # Of an open size, TVM makes another one of it, which nobody can prove to be the same.
-    rows = [row for row in rows if not (row[0] == 0 and row[1] >= _NO_END and row[3] == 1)]
-    if not rows:
+    if all(isinstance(size, IntImm) for size in x.ty.shape):
+        return stock("Slice", bb, [x, *map(numbers, zip(*rows, strict=True))], attrs, opset)
+    return _sliced_open(bb, x, rows)
+
+
+def _sliced_open(bb: relax.BlockBuilder, x: relax.Expr, rows: list) -> relax.Expr:
+    """`x` with open sizes, sliced.
+
+    "Up to the end" is up to the size. Of the number that stands for it, as 2^31 - 1, TVM makes the
+    size min(2^31 - 1, n): nobody can prove that to be n, and as much memory is planned for it.
+    """
+    left = []
+    for start, end, axis, step in rows:
+        size = x.ty.shape[axis]
+        if step < 0 and end <= -_NO_END and not isinstance(size, IntImm):
+            x = bb.emit(_backwards(bb, x, axis % x.ty.ndim, start, -step))
+            continue
+        if not isinstance(size, IntImm) and end >= _NO_END:
+            end = size
+        if (start, step) != (0, 1) or end is not size:
+            left.append((axis, start, end, step))
+    if not left:
         return x
-    return stock("Slice", bb, [x, *map(numbers, zip(*rows, strict=True))], attrs, opset)
+    axes, starts, ends, steps = map(list, zip(*left, strict=True))
+    return relax.op.strided_slice(x, axes, starts, ends, steps)
+
+
+def _backwards(
+    bb: relax.BlockBuilder, x: relax.Expr, axis: int, start: int, step: int
+) -> relax.Expr:
+    """From `start` back to the first element, every `step`th; from the nearest where none is."""
+
+    def compute(x: te.Tensor) -> te.Tensor:
+        size = x.shape[axis]
+        first = size - 1
+        if start < -1:
+            first = tirx.max(size + start, 0)
+        elif 0 <= start < _NO_END:
+            first = tirx.min(start, size - 1)
+        shape = [*x.shape[:axis], first // step + 1, *x.shape[axis + 1 :]]
+        return te.compute(
+            shape, lambda *at: x(*at[:axis], first - at[axis] * step, *at[axis + 1 :])
+        )
+
+    return kernel(bb, compute, x, name="backwards")
 
 
 def _check_parts(sizes: list[int], whole: object, count: int) -> None:

@@ -26,6 +26,18 @@ def layer_normalization(
     return y
 
 
+def instance_normalization(
+    bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int
+) -> relax.Expr:
+    """Over all axes from 2 on; numbers of 16 bits are summed in float32 (InstanceNormalization)."""
+    dtype = str(inputs[0].ty.dtype)
+    if dtype not in ("float16", "bfloat16"):
+        return stock("InstanceNormalization", bb, inputs, attrs, opset)
+    wide = [bb.emit(relax.op.astype(value, "float32")) for value in inputs]
+    y = bb.emit(stock("InstanceNormalization", bb, wide, attrs, opset))
+    return relax.op.astype(y, dtype)
+
+
 def lp_normalization(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
     """X over its 1-norm or 2-norm along an axis; 0 where that is 0 (ONNX LpNormalization)."""
     x = inputs[0]

@@ -59,6 +59,7 @@ _OURS: dict[tuple[str, str], Converter] = {
     ("", "Expand"): reshaping.expand,
     ("", "Gather"): indexing.gather,
     ("", "HardSigmoid"): elementwise.hard_sigmoid,
+    ("", "InstanceNormalization"): normalisation.instance_normalization,
     ("", "IsInf"): elementwise.is_inf,
     ("", "LayerNormalization"): normalisation.layer_normalization,
     ("", "LpNormalization"): normalisation.lp_normalization,

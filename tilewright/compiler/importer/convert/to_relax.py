@@ -339,6 +339,8 @@ class Importer(ONNXGraphImporter):
         if domain_of(self._node) == "" and op_name in small.CONVERTERS:
             kinds = [self._small.get(name) for name in (*self._node.input, *self._node.output)]
             ours = small.CONVERTERS[op_name](kinds, attrs) or ours
+        if any(_is_double(value) for value in inputs):
+            attrs = {**_defaults(op_name, domain_of(self._node), opset), **attrs}
         if ours is None:
             return super()._convert_operator(op_name, inputs, attrs, opset)
         return self.bb.normalize(ours(self.bb, list(inputs), attrs, opset))
@@ -349,6 +351,24 @@ class Importer(ONNXGraphImporter):
             value = self._nodes.get(name)
             shown.append(f"{name}: {getattr(value, 'ty', 'unknown')}")
         return "; ".join(shown)[:400] or "none"
+
+
+def _is_double(value: object) -> bool:
+    kind = getattr(value, "ty", None)
+    return isinstance(kind, relax.TensorType) and str(kind.dtype) == "float64"
+
+
+def _defaults(op: str, domain: str, opset: int) -> dict[str, float]:
+    """The numbers of attributes that a node leaves out.
+
+    They are float32, also where the operator computes in float64; converters have 0.1 or 1e-5 as
+    Python reads them.
+    """
+    if domain or not onnx.defs.has(op):
+        return {}
+    schema = onnx.defs.get_schema(op, opset)
+    kinds = {name: entry.default_value for name, entry in schema.attributes.items()}
+    return {n: v.f for n, v in kinds.items() if v.type == onnx.AttributeProto.FLOAT}
 
 
 def _check_alike(name: str, one: relax.Expr, other: relax.Expr, hint: str) -> None:
