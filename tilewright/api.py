@@ -129,7 +129,7 @@ def verify(
     With `localize`, a failure of a model is traced to the first wrong tensor and to who did it.
     `faults` make it fail on purpose (`tilewright.compiler.faults`).
     """
-    subject = as_onnx(Path(subject), progress)
+    subject = Path(subject)
     options = options or CompileOptions()
     if (localize or faults) and (subject.is_dir() or is_artifact(subject)):
         raise OptionError(
@@ -291,7 +291,7 @@ def bench(
     Returns JSON values, in seconds and bytes: for each engine load, first call, median with
     10th and 90th percentile, and peak memory; and the ratio (docs/bench.md).
     """
-    subject = as_onnx(library_of(Path(subject)), progress)
+    subject = library_of(Path(subject))
     options = options or CompileOptions()
     built = _built(subject, target, shapes, options, db, progress)
     from tilewright.analysis.latency import measure
@@ -481,7 +481,9 @@ def _check_names(options: CompileOptions, fusions: Sequence[Fusion] | None) -> N
 
 def _as_file(model: str | Path | onnx.ModelProto, folder: Path, progress: Progress | None) -> Path:
     if isinstance(model, str | Path):
-        return as_onnx(Path(model), progress).resolve()
+        # Here, so that it shows what takes the time; whoever reads the model finds it in the cache.
+        as_onnx(Path(model), progress)
+        return Path(model).resolve()
     path = folder / f"{model.graph.name or 'model'}.onnx".replace("/", "_")
     path.write_bytes(model.SerializeToString())
     return path

@@ -57,7 +57,7 @@ def tune(
     own = host.default_threads() if devices is None else row.cores
     threads = threads or options.threads or own
     with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
-        job = api.job_of(model, Path(folder), row, shapes, options, None)
+        job = api.job_of(model, Path(folder), row, shapes, options, None, progress)
         job |= {"db": str(path), "threads": threads, "budget": budget, "trials": trials}
         job |= {"min_gain": min_gain, "fresh": fresh, "tasks": tasks, "cache": cache}
         job |= {"seed": options.seed, "devices": devices.to_dict() if devices else None}

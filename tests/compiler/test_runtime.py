@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 from tests import models
 from tests.command_line import ROOT
 from tests.compiling import compile_here, module_of, reference
+from tests.net import Net
 from tilewright.compiler import runtime
 from tilewright.errors import ArtifactError, InputError
 
@@ -394,6 +395,13 @@ def _fresh(library, *prefix: str) -> dict:
 @pytest.fixture(scope="module")
 def conv_library(folder):
     return compile_here(models.conv_net(size=64), folder).library
+
+
+def test_sorting_needs_the_runtime_alone(folder):
+    net = Net(x=(1, 3, 64, 64))
+    values, _places = net.add("TopK", "x", net.ints(2), outputs=2)
+    library = compile_here(net.model(values), folder).library
+    assert not _fresh(library)["heavy"]
 
 
 def test_loading_needs_the_runtime_alone(conv_library):

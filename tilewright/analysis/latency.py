@@ -19,6 +19,7 @@ import numpy as np
 
 from tilewright.compiler import child
 from tilewright.compiler.child import Emit
+from tilewright.compiler.importer.torch_program import as_onnx
 
 BLOCK_SECONDS = 0.5
 MIN_CALLS = 5
@@ -39,7 +40,8 @@ def measure(
     """Measure `library`, beside ONNX Runtime on `model` when there is one (docs/bench.md)."""
     job = {
         "library": str(library),
-        "model": str(model) if model else None,
+        # What ONNX Runtime takes to load is timed: that it can be loaded is not part of it.
+        "model": str(as_onnx(Path(model), progress)) if model else None,
         "threads": threads,
         "inputs": list(inputs),
         "seed": seed,

@@ -340,7 +340,9 @@ def _load_tvm_runtime() -> None:
             "TVM's runtime is not installed", hint="pip install apache-tvm==0.27.0.post1"
         )
     folder = Path(next(iter(spec.submodule_search_locations)))
-    ctypes.CDLL(str(folder / "lib" / "libtvm_runtime.so"), ctypes.RTLD_GLOBAL)
+    # The second one has what sorting kernels call.
+    for name in ("libtvm_runtime.so", "libtvm_runtime_extra.so"):
+        ctypes.CDLL(str(folder / "lib" / name), ctypes.RTLD_GLOBAL)
 
 
 def _weight_tensors(

@@ -15,6 +15,7 @@ from tilewright.compiler.importer import shapes
 from tilewright.compiler.importer.load import load
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.compiler.importer.normalise import normalise
+from tilewright.compiler.importer.torch_program import as_onnx
 from tilewright.errors import InputError, ModelError, OptionError
 from tilewright.verification.budget import output_budgets, unit_roundoff
 from tilewright.verification.reference import DoubleReference, NoReference
@@ -185,14 +186,16 @@ def open_session(path: str, threads: int) -> Any:
     """
     import onnxruntime
 
+    file = str(as_onnx(Path(path)))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     except Exception as error:
+        said = " ".join(str(error).replace(file, Path(path).name).split())[:300]
         raise ModelError(
-            f"ONNX Runtime, the reference, refuses the model: {' '.join(str(error).split())[:300]}",
+            f"ONNX Runtime, the reference, refuses the model: {said}",
             where=path,
             hint="--no-verify compiles without the check",
         ) from error

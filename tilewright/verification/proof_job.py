@@ -15,6 +15,7 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 
 from tilewright.compiler.artifact import save_arrays
 from tilewright.compiler.child import Emit
+from tilewright.compiler.importer.torch_program import as_onnx
 from tilewright.errors import InputError
 from tilewright.verification import reproduction
 from tilewright.verification.engines import Engines, Refused, engine_name
@@ -223,7 +224,8 @@ def _size(inputs: Mapping[str, np.ndarray]) -> int:
 
 
 def _write(session: Session, job: Mapping[str, Any]) -> Path:
-    model = Path(job["model"])
+    # For a program of PyTorch's, its export: to see the failure again needs no PyTorch.
+    model = as_onnx(Path(job["model"]))
     folder = Path(job["failures"]) / f"{model.stem}-{session.manifest['model']['sha256'][:8]}"
     return reproduction.write(
         folder,

@@ -9,11 +9,14 @@ from importlib import metadata
 import numpy as np
 import pytest
 
+import tilewright
 from tests import models
 from tests.compiling import module_of
+from tilewright.compiler.artifact import sha256_of
 from tilewright.compiler.importer import torch_program
+from tilewright.compiler.importer.load import load
 from tilewright.compiler.importer.torch_program import as_onnx, export_job, is_program
-from tilewright.errors import ModelError, OptionError
+from tilewright.errors import ModelError, OptionError, UnsupportedModel
 
 
 def _archive(path, *names):
@@ -39,6 +42,13 @@ def test_weights_are_no_program(tmp_path):
     with pytest.raises(ModelError, match="weights or TorchScript") as caught:
         as_onnx(_archive(tmp_path / "m.pt", "data.pkl"))
     assert "torch.export.save" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive at all\n", b"PK\x03\x04 cut off"])
+def test_a_pt2_file_that_holds_no_program(content, tmp_path):
+    (tmp_path / "m.pt2").write_bytes(content)
+    with pytest.raises(ModelError, match="no program of PyTorch's, or it is truncated"):
+        as_onnx(tmp_path / "m.pt2")
 
 
 def test_without_pytorch_the_install_command_is_named(tmp_path, monkeypatch):
@@ -77,17 +87,81 @@ def test_an_export_is_made_once_whole_or_not_at_all(tmp_path, monkeypatch):
     assert as_onnx(path) == made and len(calls) == 2
 
 
-def test_a_program_of_pytorch_gives_its_numbers(tmp_path, monkeypatch):
+@pytest.fixture
+def saved(tmp_path, monkeypatch):
+    """Saves the program of a network, and keeps its export beside it."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnxscript")
     monkeypatch.setattr(torch_program.platformdirs, "user_cache_dir", lambda name: str(tmp_path))
+
+    def save(net, *inputs, dims=None):
+        program = torch.export.export(net, inputs, dynamic_shapes=dims)
+        torch.export.save(program, tmp_path / "net.pt2")
+        return tmp_path / "net.pt2"
+
+    return save
+
+
+def test_a_program_of_pytorch_gives_its_numbers(saved, tmp_path):
+    torch = pytest.importorskip("torch")
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.SiLU()).eval()
-    x = torch.randn(2, 3, 8, 9)
     batch = torch.export.Dim("batch")
-    program = torch.export.export(net, (x,), dynamic_shapes=({0: batch},))
-    torch.export.save(program, tmp_path / "net.pt2")
-    module = module_of(as_onnx(tmp_path / "net.pt2"), tmp_path)
+    path = saved(net, torch.randn(2, 3, 8, 9), dims=({0: batch},))
+    model = load(path)
+    assert model.path == path and model.sha256 == sha256_of(path)
+    module = module_of(path, tmp_path)
+    assert module.manifest["model"]["file"] == "net.pt2"
     assert list(module.manifest["dims"])
     for rows in (2, 5):
         x = torch.randn(rows, 3, 8, 9)
         np.testing.assert_allclose(module(x.numpy()), net(x).detach().numpy(), atol=1e-5)
+
+
+def test_the_front_door_says_the_users_name(saved):
+    torch = pytest.importorskip("torch")
+    path = saved(torch.nn.Linear(4, 3).eval(), torch.randn(2, 4))
+    events = []
+    artifact = tilewright.compile(path, cache=False, progress=events.append)
+    done = [event for event in events if event["event"] == "done"]
+    assert done[0]["step"] == "export" and all("seconds" in event for event in done)
+    assert artifact.check["subject"] == artifact.manifest["model"]["file"] == "net.pt2"
+    library = artifact.save(path.with_suffix(".so"))
+    proof = tilewright.verify(library, model=path, examples=2)
+    assert proof.passed and proof.subject == "net.pt2"
+    measured = tilewright.bench(library, model=path, seconds=0.1)
+    assert set(measured["engines"]) == {"tilewright", "onnxruntime"}
+
+
+def test_state_is_refused_and_a_written_input_is_told(saved):
+    torch = pytest.importorskip("torch")
+
+    class Adds(torch.nn.Module):
+        def forward(self, x):
+            return x.add_(1) * 2
+
+    with pytest.raises(UnsupportedModel, match=r"changes its buffers .*running_mean") as caught:
+        as_onnx(saved(torch.nn.BatchNorm2d(3).train(), torch.randn(2, 3, 4, 4)))
+    assert "model.eval()" in caught.value.hint
+    events = []
+    as_onnx(saved(Adds(), torch.randn(3)), events.append)
+    assert "writes into x is not handed back" in events[-1]["note"]
+
+
+def test_what_the_exporter_refuses_is_named(saved):
+    torch = pytest.importorskip("torch")
+
+    class Bessel(torch.nn.Module):
+        def forward(self, x):
+            return torch.special.bessel_j0(x)
+
+    with pytest.raises(UnsupportedModel, match="No ONNX function found") as caught:
+        as_onnx(saved(Bessel(), torch.randn(3)))
+    assert "%bessel_j0" in caught.value.where
+
+
+def test_a_damaged_program_is_no_fault_of_ours(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr(torch_program.platformdirs, "user_cache_dir", lambda name: str(tmp_path))
+    with pytest.raises(ModelError, match="cannot read the program"):
+        as_onnx(_archive(tmp_path / "m.pt2", "archive_format"))

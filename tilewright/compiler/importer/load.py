@@ -10,10 +10,12 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
+from tilewright.compiler.artifact import sha256_of
 from tilewright.compiler.importer import external_data
 from tilewright.compiler.importer.check import check_model, check_text
 from tilewright.compiler.importer.graph import all_graphs, label
 from tilewright.compiler.importer.model import INLINE_BYTES, OnnxModel
+from tilewright.compiler.importer.torch_program import as_onnx
 from tilewright.errors import ModelError, UnsupportedModel
 
 # Limits of what the installed onnx understands are asked of onnx itself; this one is ours.
@@ -21,24 +23,26 @@ OLDEST_IR_VERSION = 3
 
 
 def load(path: Path | str) -> OnnxModel:
-    """Read and check the model at `path`.
+    """Read and check the model at `path`: an ONNX file, or a program of PyTorch's.
 
     Raises ModelError for what is not a valid model and UnsupportedModel for a valid one
     that reaches past what is understood here.
     """
     path = Path(path)
-    data = _read_bytes(path)
+    file = as_onnx(path)
+    data = _read_bytes(file)
     proto = _parse(data, path)
     check_text(proto, str(path))
     _check_header(proto, path)
     digest = hashlib.sha256(data)
     del data
     model = OnnxModel(path=path, sha256="", proto=proto)
-    _take_out_weights(model, path.parent)
+    _take_out_weights(model, file.parent)
     for name in sorted(model.weights):
         if isinstance(model.weights[name], np.memmap):
             digest.update(np.ascontiguousarray(model.weights[name]))
-    model.sha256 = digest.hexdigest()
+    # A program is the same model whatever its export looks like.
+    model.sha256 = digest.hexdigest() if file == path else sha256_of(path)
     check_model(model)
     _keep_true_inputs(model)
     return model

@@ -7,6 +7,7 @@ from onnx import helper
 from tests import models
 from tests.compiling import compile_here, module_of, reference
 from tests.net import Net, keeps_numbers
+from tilewright.errors import UnsupportedModel
 
 X = np.float32([[-4, -0.5, 0.25], [0.5, 3, 9]])
 
@@ -124,3 +125,10 @@ def test_a_dropout_that_drops_nothing(tmp_path):
     y, mask = net.add("Dropout", "x", outputs=2)
     y, mask = module_of(net.model(y, mask), tmp_path)(X)
     assert (y == X).all() and mask.dtype == bool and mask.all()
+
+
+def test_a_dropout_in_training_is_refused(tmp_path):
+    net = Net(opset=13, x=(2, 3))
+    y = net.Dropout("x", 0.5, net.const(True, bool))
+    with pytest.raises(UnsupportedModel, match="drops values at random"):
+        module_of(net.model(y), tmp_path)

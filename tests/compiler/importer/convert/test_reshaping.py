@@ -113,3 +113,16 @@ def test_nothing_has_no_element(tmp_path):
     net = Net(opset=18, x=(2,))
     proto = net.model(net.OptionalHasElement(), net.Neg("x"))
     answers_each(proto, tmp_path, {"x": np.zeros(2, np.float32)})
+
+
+@pytest.mark.parametrize("to", [[-1], [1], [1, 1]])
+def test_one_open_size_as_part_of_a_shape(to, tmp_path):
+    """As PyTorch's exporter writes `view(batch * 4, 3)`: a number, reshaped to a vector."""
+    net = Net(opset=21, x=("batch", 4, 3))
+    batch = net.Squeeze(net.Shape("x", start=0, end=1))
+    rows = net.Reshape(net.Mul(batch, net.const(4, np.int64)), net.ints(*to))
+    if len(to) > 1:
+        rows = net.Reshape(rows, net.ints(-1))
+    y = net.Reshape("x", net.Concat(rows, net.ints(3), axis=0))
+    each = ({"x": np.ones((size, 4, 3), np.float32)} for size in (2, 5))
+    answers_each(net.model(y), tmp_path, *each)

@@ -9,6 +9,7 @@ from tvm import relax, tirx
 from tvm.ir import GenericConst
 
 from tilewright.compiler.importer.convert.sizes import stock
+from tilewright.errors import UnsupportedModel
 
 
 def clip(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
@@ -119,7 +120,13 @@ def dropout(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> re
     """Dropout that drops nothing: x, and that all of it is kept (ONNX, since version 12)."""
     x, ratio, training = [*inputs, None, None][:3]
     trains = training is not None and not _is_zero(training)
-    if opset < 12 or (trains and not (ratio is not None and _is_zero(ratio))):
+    if trains and not (ratio is not None and _is_zero(ratio)):
+        raise UnsupportedModel(
+            "a dropout that drops values at random",
+            expected="training_mode false",
+            hint="export the model as it is for inference (PyTorch: model.eval() before)",
+        )
+    if opset < 12:
         return stock("Dropout", bb, inputs, attrs, opset)
     return relax.Tuple([x, relax.op.ones_like(x, "bool")])
 

@@ -9,6 +9,7 @@ import numpy as np
 import tvm_ffi
 from onnx import numpy_helper
 from tvm import relax, te, tirx
+from tvm.ir import is_prim_expr
 from tvm.tirx import IntImm
 
 from tilewright.compiler.importer.convert.known_values import values_of
@@ -33,11 +34,16 @@ from tilewright.passes.relax_constants import array_of, is_constant
 def reshape(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
     """Reshape; 0 keeps a size unless `allowzero`, -1 is what is left (ONNX operator Reshape)."""
     x, shape = inputs
+    if is_prim_expr(x):
+        # One open size. As a vector of one it can be part of a shape again.
+        if is_constant(shape) and array_of(shape).size == 1:
+            return relax.ShapeExpr([x])
+        x = bb.emit(relax.op.shape_to_tensor(relax.ShapeExpr([x])))
     known = values_of(bb, shape) if isinstance(x.ty, relax.TensorType) else None
     if known is not None and is_computed(shape):
         return relax.op.reshape(x, _kept_sizes(x, known, bool(attrs.get("allowzero", 0))))
     if not is_computed(shape):
-        return stock("Reshape", bb, inputs, attrs, opset)
+        return stock("Reshape", bb, [x, shape], attrs, opset)
     wanted = as_int64(bb, shape)
     count = length_of(wanted, "sizes")
     own = vector_of(bb, x)
