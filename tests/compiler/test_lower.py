@@ -8,8 +8,9 @@ import pytest
 from onnx import TensorProto, helper
 from tvm import relax
 
-from tests.compiling import compile_here
+from tests.compiling import compile_here, module_of, reference
 from tests.net import Net, keeps_numbers
+from tilewright.compiler.build import called_kernels
 
 
 def _calls(work) -> Counter:
@@ -62,6 +63,24 @@ def test_an_open_batch_keeps_its_channels_last(tmp_path):
     assert _calls(compile_here(model, tmp_path, until="lower"))["relax.permute_dims"] == 1
     work = keeps_numbers(model, tmp_path)
     assert not work.refusals
+
+
+def test_paths_that_meet_at_open_sizes_keep_their_channels_last(tmp_path):
+    """That they agree is checked on what has its channels last."""
+    net = Net(x=(1, 4, "h", "w"))
+    top = _conv(net, "x", 4, 8)
+    low = net.Relu(net.Conv(top, net.weight(8, 8, 3, 3), pads=[1] * 4, strides=[2, 2]))
+    up = net.Resize(low, "", net.const([1, 1, 2, 2]), mode="nearest", nearest_mode="floor")
+    model = net.model(_conv(net, net.Add(up, top), 8, 5))
+    work = compile_here(model, tmp_path, until="legalize")
+    used = relax.transform.DeadCodeElimination()(work.mod)
+    kernels = [row for row in called_kernels(used["main"]) if "transpose" in row]
+    assert len(kernels) == 2, kernels
+    module = module_of(model, tmp_path)
+    for height, width in ((8, 12), (14, 6)):
+        x = np.random.default_rng(0).standard_normal((1, 4, height, width), np.float32)
+        wanted = reference(model, {"x": x})[0]
+        np.testing.assert_allclose(module(x), wanted, atol=1e-5 * np.abs(wanted).max())
 
 
 def test_an_open_number_of_long_rows(tmp_path):

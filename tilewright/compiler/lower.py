@@ -135,11 +135,16 @@ class _Lowering:
 
     def _bind(self, binding: relax.Binding) -> None:
         var = binding.var
-        if isinstance(binding, relax.MatchCast):
-            value = self._renewed(binding.value)
-            self._new[var] = self._builder.match_cast(value, binding.ty)
-            return
         value = binding.value
+        if isinstance(binding, relax.MatchCast):
+            last, shape = self._last.get(value), getattr(binding.ty, "shape", None)
+            if last is not None and isinstance(shape, relax.ShapeExpr):
+                sizes = [shape.values[axis] for axis in to_last(len(shape.values))]
+                kind = relax.TensorType(sizes, binding.ty.dtype)
+                self._set_last(var, self._builder.match_cast(last, kind))
+                return
+            self._new[var] = self._builder.match_cast(self._renewed(value), binding.ty)
+            return
         if isinstance(value, relax.Call):
             made = self._group(value, var)
             if made is None and var not in self._new:

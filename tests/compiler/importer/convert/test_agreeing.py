@@ -39,6 +39,18 @@ def test_paths_of_a_network_meet_at_open_sizes(pyramid, tmp_path):
     answers_each(pyramid, tmp_path, *(_image(*size) for size in sizes), tolerance=1e-4)
 
 
+@pytest.mark.parametrize("join", ["Add", "Concat"])
+def test_paths_that_meet_where_the_model_begins(join, tmp_path):
+    """A U-Net joins what has the height and width of its input."""
+    net = Net(x=(1, 3, "h", "w"))
+    whole = net.Relu(net.Conv("x", net.weight(4, 3, 3, 3), pads=[1] * 4))
+    low = net.Relu(_doubled(net, _halved(net, whole, 4)))
+    both = net.Add(low, whole) if join == "Add" else net.Concat(low, whole, axis=1)
+    y = net.Conv(both, net.weight(2, 4 if join == "Add" else 8, 3, 3), pads=[1] * 4)
+    y = net.Concat(y, whole, axis=1)
+    answers_each(net.model(y), tmp_path, _image(8, 12), _image(14, 6), tolerance=1e-4)
+
+
 def test_sizes_at_which_they_do_not_meet_are_refused(pyramid, tmp_path):
     module = module_of(pyramid, tmp_path)
     with pytest.raises(InputError, match="does not take these sizes") as info:

@@ -86,9 +86,17 @@ def _as_bool(value: relax.Expr) -> relax.Expr:
 
 
 def _wanted(sizes: Sequence[tirx.Expr], operator: str) -> tirx.Expr:
-    """The size that all are to have: a number where there is one, else the shortest expression."""
+    """The size that all are to have: a number where there is one, else the shortest expression.
+
+    A dimension of the model itself is the last choice: TVM's CanonicalizeBindings takes a value
+    that is declared to have size h for what h means, and does not return where that says h again.
+    """
     candidates = [size for size in sizes if not _is_one(size)] if operator != "Concat" else sizes
-    return min(candidates or sizes, key=lambda size: (not isinstance(size, IntImm), len(str(size))))
+
+    def order(size: tirx.Expr) -> tuple[bool, bool, int]:
+        return not isinstance(size, IntImm), isinstance(size, tirx.Var), len(str(size))
+
+    return min(candidates or sizes, key=order)
 
 
 def _must_equal(size: tirx.Expr, wanted: tirx.Expr, operator: str) -> bool:
@@ -118,6 +126,6 @@ def _is_one(size: tirx.Expr) -> bool:
 def _with_shape(
     bb: relax.BlockBuilder, value: relax.Expr, shape: Sequence[tirx.Expr]
 ) -> relax.Expr:
-    if all(new is old for new, old in zip(shape, value.ty.shape, strict=True)):
+    if all(map(tvm_ffi.structural_equal, shape, value.ty.shape)):
         return value
     return bb.match_cast(value, relax.TensorType(list(shape), str(value.ty.dtype)))
