@@ -6,6 +6,8 @@ import math
 import re
 import traceback
 import warnings
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -18,7 +20,7 @@ from tvm.tirx import IntImm
 from tvm.tirx.analysis import undefined_vars
 
 from tilewright.compiler.importer.check import check_elements
-from tilewright.compiler.importer.convert import agreeing, small, table
+from tilewright.compiler.importer.convert import agreeing, loops, small, table
 from tilewright.compiler.importer.convert.known_values import values_of
 from tilewright.compiler.importer.convert.minifloat import decoded, encoded
 from tilewright.compiler.importer.graph import attribute, domain_of, label, subgraphs
@@ -94,6 +96,8 @@ class Importer(ONNXGraphImporter):
         self._model, self._converters = model, table.converters(lanes)
         self._shapes = infer_shapes(model)
         self._node: onnx.NodeProto | None = None
+        # In a branch that data chooses: a scalar of bool, whether it is taken.
+        self.taken: relax.Expr | None = None
         self.origins: dict[str, tuple[str, ...]] = {}
 
     def _parse_graph_initializers(self, graph: onnx.GraphProto) -> None:
@@ -141,8 +145,9 @@ class Importer(ONNXGraphImporter):
             raise
 
     def _convert(self, node: onnx.NodeProto) -> None:
-        if domain_of(node) == "" and node.op_type == "If":
-            self._choose(node)
+        if domain_of(node) == "" and node.op_type in _WITH_GRAPHS:
+            results = _WITH_GRAPHS[node.op_type](self, node)
+            self._nodes |= dict(zip(node.output, results, strict=False))
             return
         try:
             super()._construct_nodes(onnx.GraphProto(node=[node]))
@@ -158,40 +163,53 @@ class Importer(ONNXGraphImporter):
                 hint=self._hint(),
             ) from error
 
-    def _choose(self, node: onnx.NodeProto) -> None:
+    def choose(self, node: onnx.NodeProto) -> list[relax.Expr]:
         """The branch that is taken, where sizes tell; both, and one's results, where data does."""
         condition = self._nodes[node.input[0]]
         branches = [attribute(node, name) for name in ("then_branch", "else_branch")]
         known = values_of(self.bb, condition)
         if known is not None and all(isinstance(value, IntImm) for value in known):
-            results = self._branch(branches[0 if int(known[0]) else 1])
-        else:
-            both = [self._branch(branch) for branch in branches]
-            for name, one, other in zip(node.output, *both, strict=True):
-                _check_alike(name, one, other, self._hint())
-            taken = self.bb.emit(relax.op.reshape(condition, []))
-            bodies = [relax.SeqExpr([], relax.Tuple(values)) for values in both]
-            made = self.bb.emit(relax.If(taken, *bodies))
-            results = [self.bb.emit(relax.TupleGetItem(made, n)) for n in range(len(node.output))]
-        self._node = node
-        self._nodes |= dict(zip(node.output, results, strict=True))
+            return self.inside(branches[0 if int(known[0]) else 1])
+        taken = self.bb.emit(relax.op.reshape(condition, []))
+        other = self.bb.emit(relax.op.logical_not(taken))
+        both = [self.inside(*pair) for pair in zip(branches, (taken, other), strict=True)]
+        for name, one, other in zip(node.output, *both, strict=True):
+            _check_alike(name, one, other, self._hint())
+        bodies = [relax.SeqExpr([], relax.Tuple(values)) for values in both]
+        made = self.bb.emit(relax.If(taken, *bodies))
+        return [self.bb.emit(relax.TupleGetItem(made, n)) for n in range(len(node.output))]
 
-    def _branch(self, graph: onnx.GraphProto) -> list[relax.Expr]:
-        """The results of a branch, whose nodes see what is around them."""
-        around = dict(self._nodes)
-        for tensor in graph.initializer:
-            self._nodes[tensor.name] = relax.const(self._parse_array(tensor))
-        for node in graph.node:
-            # A refusal is one of the whole branch, also where a survey goes on after it.
-            Importer.convert_node(self, node)
-        results = [self._nodes[value.name] for value in graph.output]
-        self._nodes = around
-        return [
-            self.bb.emit(relax.op.shape_to_tensor(value))
-            if isinstance(value.ty, relax.ShapeType)
-            else value
-            for value in results
-        ]
+    def inside(
+        self,
+        graph: onnx.GraphProto,
+        taken: relax.Expr | None = None,
+        given: Mapping[str, relax.Expr] = MappingProxyType({}),
+    ) -> list[relax.Expr]:
+        """The results of a graph inside a node; its nodes see what is around it and its inputs.
+
+        `taken`: whether its results are wanted at all, where data tells.
+        """
+        outside = self._node, self._nodes, self.taken
+        self._nodes = {**self._nodes, **given}
+        if taken is not None and self.taken is not None:
+            taken = self.bb.emit(relax.op.logical_and(self.taken, taken))
+        self.taken = self.taken if taken is None else taken
+        try:
+            for tensor in graph.initializer:
+                self._nodes[tensor.name] = relax.const(self._parse_array(tensor))
+            for node in graph.node:
+                # A refusal is one of the whole node, also where a survey goes on after it.
+                Importer.convert_node(self, node)
+            return [self.tensor(value.name) for value in graph.output]
+        finally:
+            self._node, self._nodes, self.taken = outside
+
+    def tensor(self, name: str) -> relax.Expr:
+        """A value that is converted; a shape as a vector."""
+        value = self._nodes[name]
+        if isinstance(value.ty, relax.ShapeType):
+            return self.bb.emit(relax.op.shape_to_tensor(value))
+        return value
 
     def _shapes_made_tensors(self, node: onnx.NodeProto) -> dict[str, relax.Expr]:
         """Let `node` read tensors where it cannot read the results of Shape; what they were."""
@@ -336,3 +354,6 @@ def _is_ours(error: Exception) -> bool:
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:300]
+
+
+_WITH_GRAPHS = {"If": Importer.choose, "Loop": loops.loop, "Scan": loops.scan}
