@@ -101,16 +101,21 @@ class _Lifter(PyExprMutator):
 
 @mutator
 class _Handing(PyExprMutator):
-    """Hands parameters of a graph over to the graphs that it calls."""
+    """Calls graphs by their new names, with parameters of the caller as further arguments."""
 
-    def __init__(self, mod: tvm.IRModule, handed: Mapping[str, Sequence[relax.Var]]) -> None:
+    def __init__(
+        self,
+        mod: tvm.IRModule,
+        names: Mapping[str, tvm.ir.GlobalVar],
+        handed: Mapping[str, Sequence[relax.Var]],
+    ) -> None:
         super().__init__(mod)
-        self._handed = handed
+        self._names, self._handed = names, handed
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
-        handed = self._handed.get(getattr(call.op, "name_hint", None), ())
-        args = [*map(self.visit_expr, call.args), *handed]
-        return relax.Call(call.op, args, call.attrs, call.ty_args)
+        name = getattr(call.op, "name_hint", None)
+        args = [*map(self.visit_expr, call.args), *self._handed.get(name, ())]
+        return relax.Call(self._names.get(name, call.op), args, call.attrs, call.ty_args)
 
 
 def lift_weights(mod: tvm.IRModule) -> tuple[tvm.IRModule, WeightTable]:
@@ -130,17 +135,19 @@ def lift_weights(mod: tvm.IRModule) -> tuple[tvm.IRModule, WeightTable]:
     for place in range(len(table.arrays)):
         lifters[MAIN].param(place)
     params = {name: dict(sorted(lifter.params.items())) for name, lifter in lifters.items()}
-    builder = relax.BlockBuilder(mod.clone())
-    for name, body in bodies.items():
-        # First of all their new types, which calls ask for.
-        builder.update_func(mod.get_global_var(name), _with(mod[name], params[name], body))
+    # Functions with other parameters are others: calls ask their names for their types.
+    rest = {var: f for var, f in mod.functions_items() if var.name_hint not in lifters}
+    builder = relax.BlockBuilder(tvm.IRModule(rest, mod.attrs))
+    names = {
+        name: builder.add_func(_with(mod[name], params[name], body), name)
+        for name, body in bodies.items()
+    }
     for name, lifter in lifters.items():
         handed = {
             called: [params[name][place] for place in params[called]] for called in lifter.calls
         }
-        if any(handed.values()):
-            body = _Handing(builder.get(), handed).visit_expr(bodies[name])
-            builder.update_func(mod.get_global_var(name), _with(mod[name], params[name], body))
+        body = _Handing(builder.get(), names, handed).visit_expr(bodies[name])
+        builder.update_func(names[name], _with(mod[name], params[name], body))
     return relax.transform.Normalize()(builder.get()), WeightTable(tuple(table.arrays))
 
 

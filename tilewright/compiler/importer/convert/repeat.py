@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import tvm
 from tvm import relax, te, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm.script.ir_builder import IRBuilder
@@ -37,6 +38,7 @@ from tilewright.errors import UnsupportedModel
 _NUMBER, _GOES_ON, _FIRST = range(3)
 # Steps in a row, without halving: what a call costs is as much as a few small kernels.
 _FEW = 16
+_LARGEST = 1 << 40
 # Those of a value in all steps: None is one that changes.
 Sizes = list[Size | None]
 
@@ -115,8 +117,7 @@ def repeat(
     steps, last, buffers = _Loop(bb, made).call(first, start)
     known = None if limit is None else values_of(bb, limit)
     if known is not None and condition is None and made.always:
-        (count,) = known
-        count = Analyzer().simplify(tirx.max(count, tirx.IntImm("int64", 0)))
+        count = _at_least_none(*known)
     else:
         (count,) = sizes_of(bb, bb.emit(relax.op.reshape(steps, [1])), "steps")
     return Repeated(bb, count, last, buffers)
@@ -128,6 +129,14 @@ def sized(bb: relax.BlockBuilder, value: relax.Expr) -> relax.Expr:
         return value
     sizes = _named([None] * value.ty.ndim, "size")
     return bb.match_cast(value, relax.TensorType(sizes, value.ty.dtype))
+
+
+def _at_least_none(count: tirx.Expr) -> Size:
+    """`count`, or 0 where it is negative: not so that of a tensor's sizes."""
+    analyzer = Analyzer()
+    for size in undefined_vars(count):
+        analyzer.bind(size, tvm.ir.Range(0, _LARGEST))
+    return analyzer.simplify(tirx.max(count, tirx.IntImm("int64", 0)))
 
 
 def _goes_on(

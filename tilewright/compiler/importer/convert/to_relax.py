@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import tvm
 from tvm import relax, tirx
-from tvm.ir import GenericConst
+from tvm.ir import GenericConst, is_prim_expr
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 from tvm.sym import Analyzer
 from tvm.tirx import IntImm
@@ -205,8 +205,11 @@ class Importer(ONNXGraphImporter):
             self._node, self._nodes, self.taken = outside
 
     def tensor(self, name: str) -> relax.Expr:
-        """A value that is converted; a shape as a vector."""
+        """A value that is converted; a shape as a vector, and a size as a scalar."""
         value = self._nodes[name]
+        if is_prim_expr(value):
+            vector = self.bb.emit(relax.op.shape_to_tensor(relax.ShapeExpr([value])))
+            return self.bb.emit(relax.op.reshape(vector, []))
         if isinstance(value.ty, relax.ShapeType):
             return self.bb.emit(relax.op.shape_to_tensor(value))
         return value
