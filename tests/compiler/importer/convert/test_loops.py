@@ -18,7 +18,7 @@ from tilewright.errors import UnsupportedModel
 TRUE, FALSE = np.array(True), np.array(False)
 
 
-def _model(
+def text_model(
     text: str, opset: int = 17, weights: Mapping[str, np.ndarray] | None = None
 ) -> onnx.ModelProto:
     """A model of a graph in ONNX's own text form."""
@@ -47,7 +47,7 @@ g (int64 m, bool c, float[3,4] x) => (float[3,4] y, float[k,3,4] ys) {
 def test_the_number_of_steps_is_an_input(tmp_path: Path):
     x = _values(3, 4)
     answers_each(
-        _model(COUNTED),
+        text_model(COUNTED),
         tmp_path,
         *({"m": np.array(m), "c": TRUE, "x": x} for m in (0, 1, 2, 7, 16, 17, 48, 49, 1000, -3)),
         {"m": np.array(5), "c": FALSE, "x": x},
@@ -57,11 +57,11 @@ def test_the_number_of_steps_is_an_input(tmp_path: Path):
 @pytest.mark.parametrize("level", [0, 1, 3])
 def test_at_every_level_of_optimisation(tmp_path: Path, level: int):
     given = {"m": np.array(20), "c": TRUE, "x": _values(3, 4)}
-    answers_each(_model(COUNTED), tmp_path, given, opt_level=level)
+    answers_each(text_model(COUNTED), tmp_path, given, opt_level=level)
 
 
 def test_a_condition_ends_the_loop(tmp_path: Path):
-    proto = _model("""
+    proto = text_model("""
     g (int64 m, float[1] x, float limit) => (float[1] y, float[k,1] ys) {
       true = Constant<value = bool {1}>()
       two = Constant<value = float[1] {2.0}>()
@@ -84,7 +84,7 @@ def test_a_condition_ends_the_loop(tmp_path: Path):
 
 
 def test_without_a_number_the_condition_alone_counts(tmp_path: Path):
-    proto = _model("""
+    proto = text_model("""
     g (int64 n) => (int64 y, int64[k] ys) {
       true = Constant<value = bool {1}>()
       one = Constant<value = int64 {1}>()
@@ -106,7 +106,7 @@ def test_without_a_number_the_condition_alone_counts(tmp_path: Path):
 
 
 def test_a_loop_in_a_loop(tmp_path: Path):
-    proto = _model(
+    proto = text_model(
         """
     g (int64 m, float[n,2] x) => (float[n,2] y, float[k,n,2] ys) {
       true = Constant<value = bool {1}>()
@@ -149,7 +149,7 @@ g (int64 m, float[2,32] x, float[2,32] bias) => (float[2,32] y, float[k,2,32] ys
 
 
 def test_weights_and_values_from_around_the_loop(tmp_path: Path):
-    proto = _model(WEIGHTS, weights={"w": weight("w", (32, 32), 0)})
+    proto = text_model(WEIGHTS, weights={"w": weight("w", (32, 32), 0)})
     x, bias = _values(2, 32), _values(2, 32, seed=1)
     answers_each(
         proto,
@@ -160,7 +160,7 @@ def test_weights_and_values_from_around_the_loop(tmp_path: Path):
 
 
 def test_products_in_the_body_have_our_kernels(tmp_path: Path):
-    proto = _model(WEIGHTS, weights={"w": weight("w", (32, 32), 0)})
+    proto = text_model(WEIGHTS, weights={"w": weight("w", (32, 32), 0)})
     work = compile_here(proto, tmp_path)
     rules = {row["fusion"]: row["rule"] for row in work.manifest["kernels"] if row["fusion"]}
     assert rules == {"linear": "linear"}
@@ -187,7 +187,7 @@ g (float[n,3] x, float[3] s, float[1,n] rows) => (float[3] last, float[3,n] ys, 
     ("inputs", "outputs"), [("0, 0", "0, 0"), ("1, 0", "0, 1"), ("1, 1", "1, 0")]
 )
 def test_scan_over_an_open_dimension(tmp_path: Path, inputs: str, outputs: str):
-    proto = _model(SCAN.replace("INPUTS", inputs).replace("OUTPUTS", outputs))
+    proto = text_model(SCAN.replace("INPUTS", inputs).replace("OUTPUTS", outputs))
     each = (
         {"x": _values(n, 3), "s": _values(3, seed=1), "rows": _values(1, n, seed=2)}
         for n in (1, 2, 17, 300)
@@ -197,7 +197,7 @@ def test_scan_over_an_open_dimension(tmp_path: Path, inputs: str, outputs: str):
 
 def test_scan_inputs_of_different_lengths_are_an_error(tmp_path: Path):
     text = SCAN.replace("INPUTS", "0, 0").replace("OUTPUTS", "0, 0").replace("[1,n]", "[1,m]")
-    module = module_of(_model(text), tmp_path)
+    module = module_of(text_model(text), tmp_path)
     given = {"x": _values(4, 3), "s": _values(3), "rows": _values(1, 5)}
     with pytest.raises(Exception, match="4"):
         module(given)
@@ -213,11 +213,11 @@ def test_many_steps_of_a_known_number(tmp_path: Path):
         o = Identity(t)
       }> (s, x)
     }"""
-    answers_each(_model(text), tmp_path, {"x": _values(5000, 3), "s": _values(3)})
+    answers_each(text_model(text), tmp_path, {"x": _values(5000, 3), "s": _values(3)})
 
 
 def test_a_hundred_thousand_steps_do_not_overflow(tmp_path: Path):
-    module = module_of(_model(COUNTED), tmp_path)
+    module = module_of(text_model(COUNTED), tmp_path)
     x = np.zeros((3, 4), np.float32)
     y, ys = module({"m": np.array(100_000), "c": TRUE, "x": x})
     assert not y.any()
@@ -225,7 +225,7 @@ def test_a_hundred_thousand_steps_do_not_overflow(tmp_path: Path):
 
 
 def test_a_state_may_grow(tmp_path: Path):
-    proto = _model("""
+    proto = text_model("""
     g (int64 m, float[n,2] x) => (float[k,2] y, float[l] ys) {
       true = Constant<value = bool {1}>()
       y, ys = Loop <body = b (int64 i, bool ci, float[j,2] s) => (bool co, float[jj,2] t, float o) {
@@ -239,7 +239,7 @@ def test_a_state_may_grow(tmp_path: Path):
 
 
 def test_branches_in_a_body(tmp_path: Path):
-    proto = _model("""
+    proto = text_model("""
     g (int64 m, float[3] x) => (float[3] y, float[k,3] ys) {
       true = Constant<value = bool {1}>()
       two = Constant<value = int64 {2}>()
@@ -256,7 +256,7 @@ def test_branches_in_a_body(tmp_path: Path):
 
 
 def test_a_loop_in_a_branch_that_is_not_taken_need_not_end(tmp_path: Path):
-    proto = _model("""
+    proto = text_model("""
     g (bool c, float x) => (float y) {
       y = If (c) <
         then_branch = th () => (float u) {
@@ -278,7 +278,7 @@ def test_a_loop_in_a_branch_that_is_not_taken_need_not_end(tmp_path: Path):
 
 
 def test_the_number_may_be_a_size(tmp_path: Path):
-    proto = _model("""
+    proto = text_model("""
     g (float[n,2] x) => (float[n,2] ys) {
       true = Constant<value = bool {1}>()
       sizes = Shape(x)
@@ -297,7 +297,7 @@ def test_the_number_may_be_a_size(tmp_path: Path):
 
 def _refused(text: str, tmp_path: Path, opset: int = 17) -> UnsupportedModel:
     with pytest.raises(UnsupportedModel) as caught:
-        compile_here(_model(text, opset), tmp_path, until="import")
+        compile_here(text_model(text, opset), tmp_path, until="import")
     return caught.value
 
 
@@ -332,3 +332,24 @@ def test_refuses_results_of_different_sizes(tmp_path: Path):
         tmp_path,
     )
     assert "'grown'" in str(error) and "(Loop)" in error.where and error.hint
+
+
+def test_a_size_that_a_step_computes_is_the_one_that_it_declares(tmp_path: Path):
+    proto = _model(
+        """
+    g (int64 m, float[n] x, float[1] s) => (float[1] y, float[k,1] ys) {
+      true = Constant<value = bool {1}>()
+      y, ys = Loop <
+          body = b (int64 i, bool ci, float[1] s) => (bool co, float[1] t, float[1] o) {
+        co = Identity(ci)
+        next = Add(i, one)
+        start = Unsqueeze(i, zero)
+        end = Unsqueeze(next, zero)
+        o = Slice(x, start, end)
+        t = Add(s, o)
+      }> (m, true, s)
+    }""",
+        weights={"zero": np.array([0]), "one": np.array(1)},
+    )
+    each = ({"m": np.array(m), "x": _values(9), "s": _values(1, seed=1)} for m in (0, 1, 9))
+    answers_each(proto, tmp_path, *each)

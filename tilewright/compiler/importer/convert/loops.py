@@ -7,11 +7,13 @@ Source: https://onnx.ai/onnx/operators/onnx__Loop.html, onnx__Scan.html
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Protocol
 
 import onnx
 from tvm import relax, tirx
 from tvm.sym import Analyzer
+from tvm.tirx.analysis import undefined_vars
 
 from tilewright.compiler.importer.convert.known_values import values_of
 from tilewright.compiler.importer.convert.repeat import Step, repeat, sized
@@ -38,6 +40,9 @@ class Around(Protocol):
     ) -> list[relax.Expr]:
         """The results of a graph inside a node, whose inputs are `given`."""
 
+    def sizes(self) -> set[tirx.Var]:
+        """The open sizes of all values that a graph inside a node sees."""
+
 
 def loop(around: Around, node: onnx.NodeProto) -> list[relax.Expr]:
     """The results of a Loop: the last states, then what the steps have given, stacked.
@@ -55,11 +60,13 @@ def loop(around: Around, node: onnx.NodeProto) -> list[relax.Expr]:
         )
     inputs = [value.name for value in body.input]
     results = [value.name for value in body.output][1 + len(names) :]
+    known = around.sizes()
 
     def step(number: relax.Expr, states: list[relax.Expr]) -> Step:
         true = relax.const(True, "bool")
         own = [_like(bb, body.input[0], number), _like(bb, body.input[1], true)]
         made = around.inside(body, given=dict(zip(inputs, [*own, *states], strict=True)))
+        made = _as_declared(bb, body, made, known)
         last, given = made[1 : 1 + len(names)], made[1 + len(names) :]
         return Step(_unless_true(bb, made[0]), last, dict(zip(results, given, strict=True)))
 
@@ -93,7 +100,7 @@ def scan(around: Around, node: onnx.NodeProto) -> list[relax.Expr]:
     parts = [_of_length(bb, part, axis, length) for part, axis in zip(parts, axes, strict=True)]
     limit = _scalar(bb, bb.emit(relax.op.shape_to_tensor(relax.ShapeExpr([length]))))
     last = bb.emit(relax.op.subtract(limit, relax.const(1, "int64"))) if any(back) else limit
-    inputs = [value.name for value in body.input]
+    inputs, known = [value.name for value in body.input], around.sizes()
 
     def step(number: relax.Expr, states: list[relax.Expr]) -> Step:
         from_end = bb.emit(relax.op.subtract(last, number)) if any(back) else number
@@ -102,6 +109,7 @@ def scan(around: Around, node: onnx.NodeProto) -> list[relax.Expr]:
             for n, part in enumerate(parts)
         ]
         made = around.inside(body, given=dict(zip(inputs, [*states, *slices], strict=True)))
+        made = _as_declared(bb, body, made, known)
         given = zip(results, made[len(names) :], strict=True)
         return Step(None, made[: len(names)], dict(given))
 
@@ -132,6 +140,28 @@ def _like(bb: relax.BlockBuilder, value: onnx.ValueInfoProto, x: relax.Expr) -> 
     """A scalar with as many axes as `value` is declared with: none or one."""
     axes = len(value.type.tensor_type.shape.dim)
     return bb.emit(relax.op.reshape(x, [1])) if axes == 1 else x
+
+
+def _as_declared(
+    bb: relax.BlockBuilder, body: onnx.GraphProto, results: list[relax.Expr], known: set[tirx.Var]
+) -> list[relax.Expr]:
+    """The results of `body`; sizes that a step computes are those that it declares, if it does.
+
+    Before   o = Slice(x, i, i + 1): [size_0]    declared as [1]
+    After    o: [1]                              what is not so fails at run time
+    """
+    made = []
+    for value, result in zip(body.output, map(partial(sized, bb), results), strict=True):
+        declared = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        own = list(result.ty.shape)
+        sizes = [
+            size if number <= 0 or known.issuperset(undefined_vars(size)) else number
+            for number, size in zip(declared, own, strict=False)
+        ]
+        if len(declared) == len(own) and any(a is not b for a, b in zip(sizes, own, strict=True)):
+            result = bb.match_cast(result, relax.TensorType(sizes, result.ty.dtype))
+        made.append(result)
+    return made
 
 
 def _of_length(bb: relax.BlockBuilder, x: relax.Expr, axis: int, length: tirx.Expr) -> relax.Expr:

@@ -224,7 +224,7 @@ class _Step:
 
         def write(row: te.Tensor, number: te.Tensor, capacity: Size) -> te.Tensor:
             def copy(ins: list, outs: list) -> tirx.Stmt:
-                with IRBuilder() as builder, T.seq_scope():
+                with IRBuilder() as builder:
                     _copy_row(*map(T.buffer_proxy, (*ins, *outs)))
                 return builder.get()
 

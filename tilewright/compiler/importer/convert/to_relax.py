@@ -214,6 +214,12 @@ class Importer(ONNXGraphImporter):
             return self.bb.emit(relax.op.shape_to_tensor(value))
         return value
 
+    def sizes(self) -> set[tirx.Var]:
+        """The open sizes of all values so far."""
+        shapes = (getattr(getattr(v, "ty", None), "shape", None) for v in self._nodes.values())
+        known = (shape for shape in shapes if isinstance(shape, relax.ShapeExpr))
+        return {var for shape in known for size in shape for var in undefined_vars(size)}
+
     def _shapes_made_tensors(self, node: onnx.NodeProto) -> dict[str, relax.Expr]:
         """Let `node` read tensors where it cannot read the results of Shape; what they were."""
         if node.op_type in _READ_SHAPES:
