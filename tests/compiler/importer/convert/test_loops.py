@@ -335,7 +335,7 @@ def test_refuses_results_of_different_sizes(tmp_path: Path):
 
 
 def test_a_size_that_a_step_computes_is_the_one_that_it_declares(tmp_path: Path):
-    proto = _model(
+    proto = text_model(
         """
     g (int64 m, float[n] x, float[1] s) => (float[1] y, float[k,1] ys) {
       true = Constant<value = bool {1}>()

@@ -13,25 +13,24 @@ from tilewright.errors import UnsupportedModel
 F32 = "float32"
 
 
-def _built(
-    step, states: dict[str, tuple], limit: bool = True
-) -> tuple[tvm.IRModule, list[relax.Expr]]:
+def _built(step, states: dict[str, tuple]) -> tuple[tvm.IRModule, list[relax.Expr]]:
     """The module of a function that repeats `step`, and the last states."""
     bb = relax.BlockBuilder()
     steps = relax.Var("steps", relax.TensorType([], "int64"))
     x = relax.Var("x", relax.TensorType([tvm.tirx.Var("n", "int64"), 3], F32))
     params = {name: relax.Var(name, relax.TensorType(shape, F32)) for name, shape in states.items()}
-    with bb.function("main", [steps, x, *params.values()]), bb.dataflow():
-        done = repeat(
-            bb,
-            steps if limit else None,
-            None,
-            params,
-            lambda number, old: step(bb, x, number, old),
-            in_dataflow=True,
-        )
-        stacks = [done.stacked(n) for n in range(len(done.buffers))]
-        made = bb.emit_output(relax.Tuple([*done.states, *stacks]))
+    with bb.function("main", [steps, x, *params.values()]):
+        with bb.dataflow():
+            done = repeat(
+                bb,
+                steps,
+                None,
+                params,
+                lambda number, old: step(bb, x, number, old),
+                in_dataflow=True,
+            )
+            stacks = [done.stacked(n) for n in range(len(done.buffers))]
+            made = bb.emit_output(relax.Tuple([*done.states, *stacks]))
         bb.emit_func_output(made)
     return bb.get(), done.states
 
@@ -101,7 +100,9 @@ def test_refuses_rows_of_different_sizes():
 def test_sized_names_sizes_that_are_not_known():
     bb = relax.BlockBuilder()
     x = relax.Var("x", relax.TensorType(dtype=F32, ndim=2))
-    with bb.function("main", [x]), bb.dataflow():
-        made = sized(bb, x)
-        assert len(made.ty.shape) == 2 and sized(bb, made).same_as(made)
-        bb.emit_func_output(bb.emit_output(made))
+    with bb.function("main", [x]):
+        with bb.dataflow():
+            made = sized(bb, x)
+            assert len(made.ty.shape) == 2 and sized(bb, made).same_as(made)
+            result = bb.emit_output(made)
+        bb.emit_func_output(result)
