@@ -53,7 +53,7 @@ def _zoo(name: str, **fields: Any) -> Case:
 CASES: dict[str, Case] = {
     **{name: _zoo(name) for name in (*models.MODELS, *models.OUTSIDE) if "ppocr" not in name},
     "lstm_bi2_asr": _zoo("lstm_bi2_asr"),
-    "resnet50_dynbatch": _zoo("resnet50_dynbatch", dims={"batch": (1, 8)}),
+    "resnet50_dynbatch": _zoo("resnet50_dynbatch", dims={"batch": (1, 48)}),
     "bert_base_dyn": _zoo("bert_base_dyn", dims=_TEXT),
     "trained_minilm_l6_dyn": _zoo("trained_minilm_l6_dyn", dims=_TEXT),
     "whisper_tiny_encoder_dyn": _zoo(

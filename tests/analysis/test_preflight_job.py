@@ -244,8 +244,26 @@ def test_open_dimensions_and_what_they_need(preflight):
         preflight(models.linear("n"), dims={"m": 4})
 
 
-def _sum_by_scan(steps: int | str) -> onnx.ModelProto:
-    """A loop over the rows of x, which is compiled where their number is known"""
+def _computed_pads(count: int | str) -> onnx.ModelProto:
+    """How much is padded is an input, which is compiled where it is known how long that is."""
+    return models.model(
+        [make("Pad", ["x", "pads"], ["y"], name="pad")],
+        [models.value("x", ("m", 2, 2, 2)), models.value("pads", (count,), models.INT64)],
+        [models.value("y", ("a", "b", "c", "d"))],
+    )
+
+
+def test_fixed_sizes_that_would_help_are_found(preflight):
+    facts = preflight(_computed_pads("count"))
+    (finding,) = facts["findings"]
+    assert finding["operator"] == "Pad" and "how many" in finding["what"]
+    rows = {row["name"]: row for row in facts["dimensions"]}
+    assert rows["count"]["fixed"] == 8 and "--dim count=8" in rows["count"]["needs"]
+    assert rows["m"]["fixed"] is None and rows["m"]["needs"].startswith("nothing")
+    assert preflight(_computed_pads("count"), dims={"count": 8})["compiles"]
+
+
+def test_loops_compile_whose_steps_only_a_run_counts(preflight):
     body = helper.make_graph(
         [make("Add", ["s", "row"], ["t"], name="add"), make("Identity", ["t"], ["o"], name="id")],
         "body",
@@ -253,21 +271,16 @@ def _sum_by_scan(steps: int | str) -> onnx.ModelProto:
         [models.value("t", ("m",)), models.value("o", ("m",))],
     )
     scan = make("Scan", ["s0", "x"], ["y", "all"], name="scan", body=body, num_scan_inputs=1)
-    return models.model(
-        [scan],
-        [models.value("s0", ("m",)), models.value("x", (steps, "m"))],
-        [models.value("y", ("m",)), models.value("all", (steps, "m"))],
+    facts = preflight(
+        models.model(
+            [scan],
+            [models.value("s0", ("m",)), models.value("x", ("steps", "m"))],
+            [models.value("y", ("m",)), models.value("all", ("steps", "m"))],
+        )
     )
-
-
-def test_fixed_sizes_that_would_help_are_found(preflight):
-    facts = preflight(_sum_by_scan("steps"))
-    (finding,) = facts["findings"]
-    assert finding["operator"] == "Scan" and "number of steps" in finding["what"]
-    rows = {row["name"]: row for row in facts["dimensions"]}
-    assert rows["steps"]["fixed"] == 8 and "--dim steps=8" in rows["steps"]["needs"]
-    assert rows["m"]["fixed"] is None and rows["m"]["needs"].startswith("nothing")
-    assert preflight(_sum_by_scan("steps"), dims={"steps": 8})["compiles"]
+    assert facts["compiles"] and not facts["findings"]
+    assert [row["shape"] for row in facts["outputs"]] == [["m"], ["steps", "m"]]
+    assert facts["kernels"] > 0
 
 
 def test_sizes_that_only_a_run_tells(preflight):

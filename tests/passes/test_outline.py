@@ -20,7 +20,7 @@ SPEC = {"kind": "Test"}
 def _outlined(before: tvm.IRModule, *names: str, name: str = "group"):
     bindings = [b for block in before["main"].body.blocks for b in block.bindings]
     members = [b.var for b in bindings if b.var.name in names]
-    after, function, arguments = outline(before, name, members, SPEC)
+    after, function, arguments = outline(before, "main", name, members, SPEC)
     return relax.transform.Normalize()(after), function, arguments
 
 
@@ -99,7 +99,7 @@ def test_equal_groups_share_a_function():
     mod, first, _ = _outlined(module(build, x=X), "a", "b", name="one")
     bindings = [b for block in mod["main"].body.blocks for b in block.bindings]
     members = [b.var for b in bindings if b.var.name in ("c", "gv")]
-    mod, second, _ = outline(mod, "two", members, SPEC)
+    mod, second, _ = outline(mod, "main", "two", members, SPEC)
     assert first == second == "one" and len(mod.functions) == 2
 
 
@@ -109,7 +109,7 @@ def test_another_spec_is_another_function():
 
     mod, first, _ = _outlined(module(build, x=X), "a", name="one")
     bindings = [b for block in mod["main"].body.blocks for b in block.bindings]
-    _, second, _ = outline(mod, "two", [bindings[-1].var], {"kind": "Other"})
+    _, second, _ = outline(mod, "main", "two", [bindings[-1].var], {"kind": "Other"})
     assert (first, second) == ("one", "two")
 
 

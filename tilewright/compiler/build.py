@@ -15,20 +15,30 @@ from tilewright.compiler import pool, sections
 from tilewright.compiler.kernels import built, compile_kernels, kernels_of, without_kernels
 from tilewright.compiler.manifest import build_manifest
 from tilewright.errors import UnsupportedModel
+from tilewright.passes.graphs import graphs
 from tilewright.targets import toolchain
 
 if TYPE_CHECKING:
     from tilewright.compiler.pipeline import Work
 
 
-def called_kernels(main: relax.Function) -> list[str]:
-    """Name of the kernel behind each `call_tir` of `main`, in order."""
-    calls = [b.value for block in main.body.blocks for b in block.bindings]
-    return [
-        call.args[0].name_hint
-        for call in calls
-        if isinstance(call, relax.Call) and getattr(call.op, "name", "") == "relax.call_tir"
-    ]
+def called_kernels(mod: tvm.IRModule) -> list[str]:
+    """Name of the kernel behind each call of one, in order: those of `main`, then those of loops.
+
+    A loop counts as one step.
+    """
+    found: list[str] = []
+
+    def note(expr: relax.Expr) -> None:
+        if isinstance(expr, relax.Call) and getattr(expr.op, "name", "") in _CALLS:
+            found.append(expr.args[0].name_hint)
+
+    for graph in graphs(mod):
+        relax.analysis.post_order_visit(mod[graph], note)
+    return found
+
+
+_CALLS = ("relax.call_tir", "relax.call_tir_inplace")
 
 
 def owned_results(main: relax.Function) -> list[bool]:
@@ -89,7 +99,8 @@ def _refuse_open_shape(message: str, work: Work) -> None:
     if not found:
         return
     left = f"relax.{found[1]}"
-    bindings = [b for block in work.mod["main"].body.blocks for b in block.bindings]
+    blocks = [block for graph in graphs(work.mod) for block in work.mod[graph].body.blocks]
+    bindings = [b for block in blocks for b in block.bindings]
     at = [b.var.name for b in bindings if getattr(getattr(b.value, "op", None), "name", "") == left]
     raise UnsupportedModel(
         f"the result's shape is only known at run time ({found[1]})",

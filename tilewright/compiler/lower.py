@@ -22,6 +22,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tilewright.passes.channels_last import rewrite, to_last, to_second
 from tilewright.passes.fusion import Group
+from tilewright.passes.graphs import graphs
 from tilewright.passes.relax_constants import array_of, constant, is_constant
 from tilewright.passes.shapes import shape_of
 from tilewright.targets import Target
@@ -93,15 +94,13 @@ class _Lowering:
         rules: Sequence[Rule],
         recorded: Callable[[Lowered, str], Lowered],
     ) -> None:
-        self._main = mod["main"]
         self._groups: Mapping[str, list[Group]] = {}
         for group in groups:
             self._groups.setdefault(group.kernel, []).append(group)
         self._target, self._exact, self._choices = target, exact, choices
         self._rules, self._recorded = rules, recorded
         # Groups come in one by one: a kernel takes the name of the group that it replaces.
-        ours = {"main", *self._groups}
-        rest = {v: f for v, f in mod.functions_items() if v.name_hint not in ours}
+        rest = {v: f for v, f in mod.functions_items() if v.name_hint not in self._groups}
         self._mod = mod
         self._builder = relax.BlockBuilder(tvm.IRModule(rest, mod.attrs))
         self._new: dict[relax.Var, relax.Expr] = {}
@@ -111,18 +110,25 @@ class _Lowering:
         self.report = Report()
 
     def run(self) -> tvm.IRModule:
-        main, bb = self._main, self._builder
-        with bb.function(
-            "main", list(main.params), attrs=dict(main.attrs or {}), pure=main.is_pure
-        ):
-            for block in main.body.blocks:
+        for name in graphs(self._mod):
+            if self._groups.keys() & _called(self._mod[name]):
+                self._graph(name)
+        return self._builder.get()
+
+    def _graph(self, name: str) -> None:
+        old, bb = self._mod[name], self._builder
+        with bb.function(f"{name}_new", list(old.params), pure=old.is_pure, private=True):
+            for block in old.body.blocks:
                 if isinstance(block, relax.DataflowBlock):
                     with bb.dataflow():
                         self._block(block)
                 else:
                     self._block(block)
-            bb.emit_func_output(self._renewed(main.body.body))
-        return bb.get()
+            lowered = bb.emit_func_output(self._renewed(old.body.body))
+        # Who calls it knows it by its own name; the other one is dead.
+        new = bb.get()[lowered]
+        new = new.with_attrs(old.attrs) if old.attrs else new
+        bb.update_func(self._mod.get_global_var(name), new)
 
     def _block(self, block: relax.BindingBlock) -> None:
         for binding in block.bindings:
@@ -314,6 +320,12 @@ class _Lowering:
         name = f"{title}_form{len(known)}" if known else title
         known.append((function, self._builder.add_func(marked, name)))
         return known[-1][1]
+
+
+def _called(graph: relax.Function) -> set[str]:
+    """The names of the functions that a graph calls outside branches."""
+    values = (binding.value for block in graph.body.blocks for binding in block.bindings)
+    return {getattr(v.op, "name_hint", "") for v in values if isinstance(v, relax.Call)}
 
 
 @mutator

@@ -46,6 +46,7 @@ from tilewright.passes.fold_constants import fold_constants
 from tilewright.passes.fold_input_affine import fold_input_affine
 from tilewright.passes.fusion import Fusion, FusionReport, fuse
 from tilewright.passes.fusions import DEFAULT_FUSIONS
+from tilewright.passes.graphs import graphs
 from tilewright.passes.legalize import legalize
 from tilewright.passes.merge_projections import merge_projections
 from tilewright.passes.order_sizes import order_sizes
@@ -237,7 +238,7 @@ def _weights(work: Work) -> str:
     work.mod, work.weights = lift_weights(work.mod)
     for array in work.weights.arrays:
         check_dtype(str(array.dtype), f"a weight of shape {list(array.shape)}")
-    work.kernels = build.called_kernels(work.mod["main"])
+    work.kernels = build.called_kernels(work.mod)
     return f"{len(work.weights.arrays)} tensors, {work.weights.size_bytes / 1e6:.1f} MB"
 
 
@@ -405,5 +406,5 @@ def run(
 
 
 def _count_calls(mod: tvm.IRModule) -> int:
-    blocks = mod["main"].body.blocks
+    blocks = [block for graph in graphs(mod) for block in mod[graph].body.blocks]
     return sum(isinstance(b.value, relax.Call) for block in blocks for b in block.bindings)

@@ -14,6 +14,7 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tilewright.passes.graphs import graphs
 from tilewright.passes.relax_constants import array_of, constant, is_constant
 from tilewright.passes.shapes import is_per_channel, shape_of
 from tilewright.passes.uses import count_readers
@@ -22,10 +23,10 @@ from tilewright.passes.weight_scale import is_foldable, scale_channels
 
 @mutator
 class _AffineFolder(PyExprMutator):
-    def __init__(self, mod: tvm.IRModule) -> None:
+    def __init__(self, mod: tvm.IRModule, graph: str) -> None:
         super().__init__(mod)
-        self._readers = count_readers(mod["main"])
-        self._old = relax.analysis.get_var2val(mod["main"])
+        self._readers = count_readers(mod[graph])
+        self._old = relax.analysis.get_var2val(mod[graph])
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         name = getattr(call.op, "name", "")
@@ -104,7 +105,9 @@ def _as(factor: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 @tvm.transform.module_pass(opt_level=0, name="fold_affine")
 def fold_affine(mod: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
-    """Fold constants after convolutions in `main`."""
-    folder = _AffineFolder(mod)
-    folder.builder_.update_func(mod.get_global_var("main"), folder.visit_expr(mod["main"]))
-    return relax.transform.DeadCodeElimination()(folder.builder_.get())
+    """Fold constants after convolutions."""
+    for graph in graphs(mod):
+        folder = _AffineFolder(mod, graph)
+        folder.builder_.update_func(mod.get_global_var(graph), folder.visit_expr(mod[graph]))
+        mod = folder.builder_.get()
+    return relax.transform.DeadCodeElimination()(mod)

@@ -20,6 +20,7 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tilewright.passes.graphs import graphs
 from tilewright.passes.relax_constants import array_of, constant, is_constant
 from tilewright.passes.uses import count_readers
 from tilewright.passes.weight_scale import is_foldable, scale_channels
@@ -35,10 +36,10 @@ class _Affine:
 
 @mutator
 class _BatchNormFolder(PyExprMutator):
-    def __init__(self, mod: tvm.IRModule) -> None:
+    def __init__(self, mod: tvm.IRModule, graph: str) -> None:
         super().__init__(mod)
-        self._readers = count_readers(mod["main"])
-        self._bindings = relax.analysis.get_var2val(mod["main"])
+        self._readers = count_readers(mod[graph])
+        self._bindings = relax.analysis.get_var2val(mod[graph])
 
     def visit_tuple_getitem_(self, item: relax.TupleGetItem) -> relax.Expr:
         # Looked at before the visit: `_readers` counts uses of the variables as they were.
@@ -124,7 +125,9 @@ def _along(norm: relax.Call, size: int, rank: int) -> list[int]:
 
 @tvm.transform.module_pass(opt_level=0, name="fold_batch_norm")
 def fold_batch_norm(mod: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
-    """Fold every batch normalisation of `main` that has constant parameters."""
-    folder = _BatchNormFolder(mod)
-    folder.builder_.update_func(mod.get_global_var("main"), folder.visit_expr(mod["main"]))
-    return relax.transform.DeadCodeElimination()(folder.builder_.get())
+    """Fold every batch normalisation that has constant parameters."""
+    for graph in graphs(mod):
+        folder = _BatchNormFolder(mod, graph)
+        folder.builder_.update_func(mod.get_global_var(graph), folder.visit_expr(mod[graph]))
+        mod = folder.builder_.get()
+    return relax.transform.DeadCodeElimination()(mod)

@@ -19,6 +19,7 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tilewright.passes.graphs import graphs
 from tilewright.passes.relax_constants import array_of, constant, is_constant
 from tilewright.passes.shapes import is_per_channel, shape_of
 from tilewright.passes.uses import count_readers
@@ -36,10 +37,10 @@ class _Affine:
 
 @mutator
 class _InputAffineFolder(PyExprMutator):
-    def __init__(self, mod: tvm.IRModule) -> None:
+    def __init__(self, mod: tvm.IRModule, graph: str) -> None:
         super().__init__(mod)
-        self._readers = count_readers(mod["main"])
-        self._old = relax.analysis.get_var2val(mod["main"])
+        self._readers = count_readers(mod[graph])
+        self._old = relax.analysis.get_var2val(mod[graph])
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         affine = self._affine_before(call) if is_foldable(call) else None
@@ -103,7 +104,9 @@ class _InputAffineFolder(PyExprMutator):
 
 @tvm.transform.module_pass(opt_level=0, name="fold_input_affine")
 def fold_input_affine(mod: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
-    """Fold constants before convolutions in `main`."""
-    folder = _InputAffineFolder(mod)
-    folder.builder_.update_func(mod.get_global_var("main"), folder.visit_expr(mod["main"]))
-    return relax.transform.DeadCodeElimination()(folder.builder_.get())
+    """Fold constants before convolutions."""
+    for graph in graphs(mod):
+        folder = _InputAffineFolder(mod, graph)
+        folder.builder_.update_func(mod.get_global_var(graph), folder.visit_expr(mod[graph]))
+        mod = folder.builder_.get()
+    return relax.transform.DeadCodeElimination()(mod)

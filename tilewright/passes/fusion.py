@@ -21,6 +21,7 @@ from tvm.ir import Expr
 
 from tilewright.errors import OptionError
 from tilewright.passes.blame import blaming, checked
+from tilewright.passes.graphs import graphs
 from tilewright.passes.outline import outline
 from tilewright.passes.pattern import Graph, Match, Pattern
 from tilewright.passes.uses import readers_of
@@ -173,29 +174,42 @@ def check_list(fusions: Sequence[Fusion], reserved: Sequence[str]) -> None:
 def fuse(
     mod: tvm.IRModule, fusions: Sequence[Fusion], origins: Origins | None = None
 ) -> tuple[tvm.IRModule, FusionReport]:
-    """Apply `fusions` in order to `main`; `origins` names the ONNX nodes of its variables.
+    """Apply `fusions` in order to each graph; `origins` names the ONNX nodes of its variables.
 
     Raises FusionError when a fusion that a user wrote fails or gives no answer.
     """
-    graph = Graph(mod["main"])
-    chosen, misses = choose(mod["main"], fusions, origins)
     report = FusionReport()
+    for graph in graphs(mod):
+        mod = _fuse(mod, graph, fusions, origins, report)
+    return relax.transform.Normalize()(mod), report
+
+
+def _fuse(
+    mod: tvm.IRModule,
+    name: str,
+    fusions: Sequence[Fusion],
+    origins: Origins | None,
+    report: FusionReport,
+) -> tvm.IRModule:
+    """`mod` with groups in the graph `name`; the report tells of them too."""
+    graph = Graph(mod[name])
+    chosen, misses = choose(mod[name], fusions, origins)
     takers: dict[str, str] = {}
-    places = {var: n for n, var in enumerate(_variables(mod["main"]))}
-    for number, choice in enumerate(chosen):
-        name = f"{choice.fusion.name}_{number}"
+    places = {var: n for n, var in enumerate(_variables(mod[name]))}
+    for number, choice in enumerate(chosen, start=len(report.groups)):
+        function = f"{choice.fusion.name}_{number}"
         members = sorted(choice.match.covered, key=places.__getitem__)
         spec, operands = choice.spec.to_dict(), _operands(choice.match)
-        mod, kernel, arguments = outline(mod, name, members, spec, operands)
+        mod, kernel, arguments = outline(mod, name, function, members, spec, operands)
         inside = tuple(var.name for var in members)
         tensors = tuple(t.ty for t in (*arguments, choice.root))
         roles = _roles(arguments, choice.match, graph)
         report.groups.append(
-            Group(choice.fusion.name, name, kernel, choice.spec, inside, tensors, roles)
+            Group(choice.fusion.name, function, kernel, choice.spec, inside, tensors, roles)
         )
         takers |= dict.fromkeys(inside, choice.fusion.name)
-    report.near_misses = [replace(m, taken_by=takers.get(m.root)) for m in misses]
-    return relax.transform.Normalize()(mod), report
+    report.near_misses += [replace(m, taken_by=takers.get(m.root)) for m in misses]
+    return mod
 
 
 def choose(

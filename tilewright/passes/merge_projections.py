@@ -19,6 +19,7 @@ import tvm
 from tvm import relax
 
 from tilewright.passes.fusion import Fusion, choose
+from tilewright.passes.graphs import graphs
 from tilewright.passes.linear import product
 from tilewright.passes.pattern import Any, Graph
 from tilewright.passes.relax_constants import array_of, constant
@@ -53,27 +54,36 @@ def merge_projections(
     Its values are called "q", "k" and "v". The second result tells of which variables each new
     variable does the work, by name.
     """
-    main = mod["main"]
-    joints: list[list[_Projection]] = list(_joints(main, attention))
-    if not joints:
-        return mod, {}
-    before: dict[relax.Var, list[relax.VarBinding]] = {}
     merged: dict[str, tuple[str, ...]] = {}
+    for graph in graphs(mod):
+        made = _merged(mod[graph], attention, merged)
+        if made is not None:
+            mod = mod.clone()
+            mod.update_func(mod.get_global_var(graph), made)
+    return (relax.transform.Normalize()(mod) if merged else mod), merged
+
+
+def _merged(
+    graph: relax.Function, attention: Fusion, merged: dict[str, tuple[str, ...]]
+) -> relax.Function | None:
+    """`graph` with its projections merged, which `merged` then tells of; None without any."""
+    joints: list[list[_Projection]] = list(_joints(graph, attention))
+    if not joints:
+        return None
+    before: dict[relax.Var, list[relax.VarBinding]] = {}
     gone: set[relax.Var] = set()
     for parts in joints:
         bindings = _joint_bindings(parts, merged)
         # Their x is known where the first of the products stands.
         members = {var for part in parts for var in (part.product, part.result)}
         first = next(
-            b.var for block in main.body.blocks for b in block.bindings if b.var in members
+            b.var for block in graph.body.blocks for b in block.bindings if b.var in members
         )
         before[first] = bindings
         gone |= members
         for part, cut in zip(parts, _slices(parts, bindings[-1].var), strict=True):
             before.setdefault(part.result, []).append(cut)
-    mod = mod.clone()
-    mod.update_func(mod.get_global_var("main"), _rewritten(main, before, gone))
-    return relax.transform.Normalize()(mod), merged
+    return _rewritten(graph, before, gone)
 
 
 def _joints(main: relax.Function, attention: Fusion) -> Iterator[list[_Projection]]:

@@ -12,32 +12,40 @@ import tvm
 import tvm_ffi
 from tvm import relax, tirx
 
+from tilewright.passes.graphs import graphs
+
 
 @tvm.transform.module_pass(opt_level=0)
 def order_sizes(mod: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
-    """Order the dataflow blocks of `main` by sizes, too."""
-    main = mod["main"]
-    given = set().union(*(_sizes(parameter.ty) for parameter in main.params))
+    """Order the dataflow blocks of each graph by sizes, too."""
+    changed = {name: made for name in graphs(mod) if (made := _reordered(mod[name])) is not None}
+    if not changed:
+        return mod
+    mod = mod.clone()
+    for name, made in changed.items():
+        mod.update_func(mod.get_global_var(name), made)
+    return relax.transform.Normalize()(mod)
+
+
+def _reordered(graph: relax.Function) -> relax.Function | None:
+    """`graph` in another order; None where it may stay as it is."""
+    old = graph.body.blocks
+    given = set().union(*(_sizes(parameter.ty) for parameter in graph.params))
     ordered = [
         _ordered(block.bindings, given)
         if isinstance(block, relax.DataflowBlock)
         else block.bindings
-        for block in main.body.blocks
+        for block in old
     ]
     if all(
-        new.same_as(old)
-        for bindings, block in zip(ordered, main.body.blocks, strict=True)
-        for new, old in zip(bindings, block.bindings, strict=True)
+        one.same_as(other)
+        for bindings, block in zip(ordered, old, strict=True)
+        for one, other in zip(bindings, block.bindings, strict=True)
     ):
-        return mod
-    blocks = [
-        type(block)(bindings) for block, bindings in zip(main.body.blocks, ordered, strict=True)
-    ]
-    mod = mod.clone()
-    body = relax.SeqExpr(blocks, main.body.body)
-    made = relax.Function(main.params, body, main.ret_ty, main.is_pure, main.attrs)
-    mod.update_func(mod.get_global_var("main"), made)
-    return relax.transform.Normalize()(mod)
+        return None
+    blocks = [type(block)(bindings) for block, bindings in zip(old, ordered, strict=True)]
+    body = relax.SeqExpr(blocks, graph.body.body)
+    return relax.Function(graph.params, body, graph.ret_ty, graph.is_pure, graph.attrs)
 
 
 def _ordered(bindings: list[relax.Binding], given: set[tirx.Var]) -> list[relax.Binding]:

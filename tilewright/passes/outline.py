@@ -1,4 +1,4 @@
-"""Move some bindings of `main` into a private function of their own.
+"""Move some bindings of a graph into a private function of their own.
 
 Before   v1 = conv2d(x, w); v2 = add(v1, b); v3 = relu(v2)
 After    v3 = conv_block_0(x, w, b)     with conv_block_0 marked Primitive: one kernel group
@@ -25,22 +25,23 @@ _FOLDS_SCALARS = frozenset(
 
 def outline(
     mod: tvm.IRModule,
+    graph: str,
     name: str,
     members: Sequence[relax.Var],
     spec: dict,
     operands: Sequence[relax.Expr] = (),
 ) -> tuple[tvm.IRModule, str, list[relax.Expr]]:
-    """`mod` with the bindings of `members` (in order) in a function; its name and tensor arguments.
+    """`mod` with `members` of `graph`, in order, in a function; its name and tensor arguments.
 
     The function is called `name`, or as an equal one that is already there. The last member is
     its result; nothing outside may read the others. Constants become arguments, so that weights
     stay outside the code, and single numbers only where `operands` has them; open sizes that no
     argument's shape tells are handed over with them.
     """
-    main = mod["main"]
+    whole = mod[graph]
     inside = {
         binding.var: binding.value
-        for block in main.body.blocks
+        for block in whole.body.blocks
         for binding in block.bindings
         if binding.var in set(members)
     }
@@ -92,7 +93,7 @@ def outline(
     var = builder.add_func(private, name)
     mod = builder.get()
     handed = [*arguments, relax.ShapeExpr(sizes)] if sizes else arguments
-    mod.update_func(mod.get_global_var("main"), _with_call(main, members, var, handed))
+    mod.update_func(mod.get_global_var(graph), _with_call(whole, members, var, handed))
     return mod, var.name_hint, arguments
 
 
@@ -110,14 +111,14 @@ def _new_param(expr: relax.Expr, params: list[relax.Var], arguments: list[relax.
 
 
 def _with_call(
-    main: relax.Function,
+    graph: relax.Function,
     members: Sequence[relax.Var],
     function: relax.GlobalVar,
     arguments: Sequence[relax.Expr],
 ) -> relax.Function:
     gone, root = set(members[:-1]), members[-1]
     blocks = []
-    for block in main.body.blocks:
+    for block in graph.body.blocks:
         kept = []
         for binding in block.bindings:
             if binding.var in gone:
@@ -127,5 +128,5 @@ def _with_call(
             kept.append(binding)
         kind = relax.DataflowBlock if isinstance(block, relax.DataflowBlock) else relax.BindingBlock
         blocks.append(kind(kept))
-    body = relax.SeqExpr(blocks, main.body.body)
-    return relax.Function(main.params, body, main.ret_ty, main.is_pure, main.attrs)
+    body = relax.SeqExpr(blocks, graph.body.body)
+    return relax.Function(graph.params, body, graph.ret_ty, graph.is_pure, graph.attrs)

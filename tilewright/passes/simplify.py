@@ -17,6 +17,7 @@ import tvm_ffi
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tilewright.passes.graphs import graphs
 from tilewright.passes.relax_constants import array_of, constant, is_constant
 from tilewright.passes.uses import readers_of
 
@@ -43,10 +44,10 @@ _TIDY = tvm.transform.Sequential(
 class _Simplifier(PyExprMutator):
     """Looks at the function as it was; the pass runs it until nothing changes."""
 
-    def __init__(self, mod: tvm.IRModule) -> None:
+    def __init__(self, mod: tvm.IRModule, graph: str) -> None:
         super().__init__(mod)
-        self._readers = readers_of(mod["main"])
-        self._old = relax.analysis.get_var2val(mod["main"])
+        self._readers = readers_of(mod[graph])
+        self._old = relax.analysis.get_var2val(mod[graph])
         self.changed = False
 
     def visit_tuple_getitem_(self, item: relax.TupleGetItem) -> relax.Expr:
@@ -175,12 +176,18 @@ def _compose(inner: relax.Call, axes: list[int]) -> list[int]:
 
 @tvm.transform.module_pass(opt_level=0, name="simplify")
 def simplify(mod: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
-    """Simplify `main` until nothing changes."""
+    """Simplify until nothing changes."""
+    for graph in graphs(mod):
+        mod = _simplified(mod, graph)
+    return mod
+
+
+def _simplified(mod: tvm.IRModule, graph: str) -> tvm.IRModule:
     for _ in range(MAX_ROUNDS):
-        simplifier = _Simplifier(mod)
-        function = simplifier.visit_expr(mod["main"])
+        simplifier = _Simplifier(mod, graph)
+        function = simplifier.visit_expr(mod[graph])
         if not simplifier.changed:
             return mod
-        simplifier.builder_.update_func(mod.get_global_var("main"), function)
+        simplifier.builder_.update_func(mod.get_global_var(graph), function)
         mod = _TIDY(simplifier.builder_.get())
     return mod

@@ -47,7 +47,6 @@ def test_schemas_by_version():
     [
         ("my.domain", "Fancy", "domain my.domain are not known", "function in the model"),
         ("com.microsoft", "Fancy", "ONNX Runtime", "without ONNX Runtime's graph optimisations"),
-        ("", "Loop", "number of steps", "--dim"),
         ("", "RandomNormalLike", "no converter yet", "report it"),
     ],
 )

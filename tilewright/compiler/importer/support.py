@@ -10,8 +10,6 @@ from tilewright.compiler.importer.normalise.quantised_operators import FLOATED
 
 OURS, TVM, DEFINITION, NOBODY = "Tilewright", "TVM", "definition", "not yet"
 
-_UNROLLED = ("Loop", "Scan")
-
 
 def owner(domain: str, name: str, version: int | None = None) -> str:
     """OURS, TVM, ONNX's DEFINITION of it, or NOBODY; `version` is that of the operator set."""
@@ -47,11 +45,6 @@ def why_not(domain: str, name: str) -> tuple[str, str]:
         return (
             "this operator of ONNX Runtime's has no converter",
             "export without ONNX Runtime's graph optimisations, which put it there",
-        )
-    if name in _UNROLLED:
-        return (
-            "only loops whose number of steps is known at compile time are compiled, unrolled",
-            "fix open dimensions with --dim and --shape",
         )
     return (
         "it has no converter yet",

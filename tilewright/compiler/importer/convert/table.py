@@ -101,14 +101,15 @@ def converters(lanes: int) -> dict[tuple[str, str], Converter]:
     return {**_OURS, **cells}
 
 
-OURS = frozenset(converters(lanes=1)) | {("", name) for name in small.CONVERTERS}
+# What the importer converts itself: graphs lie inside, whose nodes see what is around them.
+WITH_GRAPHS = ("If", "Loop", "Scan")
+OURS = frozenset(converters(lanes=1)) | {("", name) for name in (*small.CONVERTERS, *WITH_GRAPHS)}
 
 # TVM's converters for ONNX Runtime's own operators.
 _TVM_CONTRIB = ("BiasGelu", "EmbedLayerNormalization", "FastGelu", "SkipLayerNormalization")
 # In TVM's map under this name stands the converter of com.microsoft::Attention; both operators of
 # this name are gone by now (`normalise.decompose_attention`).
 _TVM_MISNAMED = ("Attention",)
-_HANDLED_BY_IMPORTER = ("Constant", "If")
 
 
 def is_supported(node: onnx.NodeProto) -> bool:
@@ -120,7 +121,7 @@ def is_supported(node: onnx.NodeProto) -> bool:
         return node.op_type in _TVM_CONTRIB
     if key[0] != "" or node.op_type in (*_TVM_CONTRIB, *_TVM_MISNAMED):
         return False
-    return node.op_type in _HANDLED_BY_IMPORTER or node.op_type in onnx_frontend._get_convert_map()
+    return node.op_type in onnx_frontend._get_convert_map()
 
 
 def is_convertible(node: onnx.NodeProto) -> bool:

@@ -6,20 +6,22 @@ import math
 import re
 import traceback
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import onnx
 import tvm
 from tvm import relax, tirx
-from tvm.ir import GenericConst
+from tvm.ir import GenericConst, is_prim_expr
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 from tvm.sym import Analyzer
 from tvm.tirx import IntImm
 from tvm.tirx.analysis import undefined_vars
 
 from tilewright.compiler.importer.check import check_elements
-from tilewright.compiler.importer.convert import agreeing, small, table
+from tilewright.compiler.importer.convert import agreeing, loops, small, table
 from tilewright.compiler.importer.convert.demand import only_if
 from tilewright.compiler.importer.convert.known_values import values_of
 from tilewright.compiler.importer.convert.minifloat import decoded, encoded
@@ -107,6 +109,8 @@ class Importer(ONNXGraphImporter):
         self._model, self._converters = model, table.converters(lanes)
         self._shapes = infer_shapes(model)
         self._node: onnx.NodeProto | None = None
+        # In a branch that data chooses: a scalar of bool, whether it is taken.
+        self.taken: relax.Expr | None = None
         self.origins: dict[str, tuple[str, ...]] = {}
         # By node: a branch that cannot be taken, and why.
         self.left_out: dict[str, str] = {}
@@ -156,8 +160,9 @@ class Importer(ONNXGraphImporter):
             raise
 
     def _convert(self, node: onnx.NodeProto) -> None:
-        if domain_of(node) == "" and node.op_type == "If":
-            self._choose(node)
+        if domain_of(node) == "" and node.op_type in _WITH_GRAPHS:
+            results = _WITH_GRAPHS[node.op_type](self, node)
+            self._nodes |= dict(zip(node.output, results, strict=False))
             return
         try:
             super()._construct_nodes(onnx.GraphProto(node=[node]))
@@ -173,70 +178,86 @@ class Importer(ONNXGraphImporter):
                 hint=self._hint(),
             ) from error
 
-    def _choose(self, node: onnx.NodeProto) -> None:
+    def choose(self, node: onnx.NodeProto) -> list[relax.Expr]:
         """The branch that is taken, where sizes tell; both, and one's results, where data does."""
         condition = self._nodes[node.input[0]]
         branches = [attribute(node, name) for name in ("then_branch", "else_branch")]
         known = values_of(self.bb, condition)
         if known is not None and all(isinstance(value, IntImm) for value in known):
-            results = self._branch(branches[0 if int(known[0]) else 1])
-        else:
-            results = self._one_of(node, condition, branches)
-        self._node = node
-        self._nodes |= dict(zip(node.output, results, strict=True))
-
-    def _one_of(
-        self, node: onnx.NodeProto, condition: relax.Expr, branches: list[onnx.GraphProto]
-    ) -> list[relax.Expr]:
-        """The results of the branch that `condition` names when the model runs."""
-        both = [self._tried(branch) for branch in branches]
+            return self.inside(branches[0 if int(known[0]) else 1])
+        taken = self.bb.emit(relax.op.reshape(condition, []))
+        other = self.bb.emit(relax.op.logical_not(taken))
+        both = [self._tried(*pair) for pair in zip(branches, (taken, other), strict=True)]
         refusals = [made for made in both if isinstance(made, TilewrightError)]
         if len(refusals) == 2:
             raise refusals[0]
         if refusals:
-            taken = isinstance(both[1], TilewrightError)
-            left_out = "else" if taken else "then"
+            first = isinstance(both[1], TilewrightError)
+            left_out = "else" if first else "then"
             self.left_out[label(node)] = f"{left_out}_branch: {refusals[0].what}"
             message = f"node {label(node)} takes its {left_out}_branch, which could not be compiled"
-            results = both[0] if taken else both[1]
-            return only_if(self.bb, condition, taken, f"{message}: {refusals[0].what}", results)
-        for name, one, other in zip(node.output, *both, strict=True):
-            _check_alike(name, one, other, self._hint())
-        taken = self.bb.emit(relax.op.reshape(condition, []))
+            results = both[0] if first else both[1]
+            return only_if(self.bb, condition, first, f"{message}: {refusals[0].what}", results)
+        for name, one, another in zip(node.output, *both, strict=True):
+            _check_alike(name, one, another, self._hint())
         bodies = [relax.SeqExpr([], relax.Tuple(values)) for values in both]
         made = self.bb.emit(relax.If(taken, *bodies))
         return [self.bb.emit(relax.TupleGetItem(made, n)) for n in range(len(node.output))]
 
-    def _tried(self, graph: onnx.GraphProto) -> list[relax.Expr] | TilewrightError:
+    def _tried(
+        self, graph: onnx.GraphProto, taken: relax.Expr
+    ) -> list[relax.Expr] | TilewrightError:
         """The results of a branch; or why it has none, and then nothing of it stays."""
-        around = dict(self._nodes)
         self.bb._begin_binding_block()
         try:
-            results = self._branch(graph)
+            results = self.inside(graph, taken)
         except TilewrightError as refusal:
-            self._nodes = around
             self.bb._end_block()
             return refusal
         for binding in self.bb._end_block().bindings:
             self.bb.emit_normalized(binding)
         return results
 
-    def _branch(self, graph: onnx.GraphProto) -> list[relax.Expr]:
-        """The results of a branch, whose nodes see what is around them."""
-        around = dict(self._nodes)
-        for tensor in graph.initializer:
-            self._nodes[tensor.name] = relax.const(self._parse_array(tensor))
-        for node in graph.node:
-            # A refusal is one of the whole branch, also where a survey goes on after it.
-            Importer.convert_node(self, node)
-        results = [self._nodes[value.name] for value in graph.output]
-        self._nodes = around
-        return [
-            self.bb.emit(relax.op.shape_to_tensor(value))
-            if isinstance(value.ty, relax.ShapeType)
-            else value
-            for value in results
-        ]
+    def inside(
+        self,
+        graph: onnx.GraphProto,
+        taken: relax.Expr | None = None,
+        given: Mapping[str, relax.Expr] = MappingProxyType({}),
+    ) -> list[relax.Expr]:
+        """The results of a graph inside a node; its nodes see what is around it and its inputs.
+
+        `taken`: whether its results are wanted at all, where data tells.
+        """
+        outside = self._node, self._nodes, self.taken
+        self._nodes = {**self._nodes, **given}
+        if taken is not None and self.taken is not None:
+            taken = self.bb.emit(relax.op.logical_and(self.taken, taken))
+        self.taken = self.taken if taken is None else taken
+        try:
+            for tensor in graph.initializer:
+                self._nodes[tensor.name] = relax.const(self._parse_array(tensor))
+            for node in graph.node:
+                # A refusal is one of the whole node, also where a survey goes on after it.
+                Importer.convert_node(self, node)
+            return [self.tensor(value.name) for value in graph.output]
+        finally:
+            self._node, self._nodes, self.taken = outside
+
+    def tensor(self, name: str) -> relax.Expr:
+        """A value that is converted; a shape as a vector, and a size as a scalar."""
+        value = self._nodes[name]
+        if is_prim_expr(value):
+            vector = self.bb.emit(relax.op.shape_to_tensor(relax.ShapeExpr([value])))
+            return self.bb.emit(relax.op.reshape(vector, []))
+        if isinstance(value.ty, relax.ShapeType):
+            return self.bb.emit(relax.op.shape_to_tensor(value))
+        return value
+
+    def sizes(self) -> set[tirx.Var]:
+        """The open sizes of all values so far."""
+        shapes = (getattr(getattr(v, "ty", None), "shape", None) for v in self._nodes.values())
+        known = (shape for shape in shapes if isinstance(shape, relax.ShapeExpr))
+        return {var for shape in known for size in shape for var in undefined_vars(size)}
 
     def _shapes_made_tensors(self, node: onnx.NodeProto) -> dict[str, relax.Expr]:
         """Let `node` read tensors where it cannot read the results of Shape; what they were."""
@@ -401,3 +422,6 @@ def _is_ours(error: Exception) -> bool:
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:300]
+
+
+_WITH_GRAPHS = {"If": Importer.choose, "Loop": loops.loop, "Scan": loops.scan}
