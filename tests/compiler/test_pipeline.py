@@ -5,6 +5,7 @@ import pytest
 
 from tests import models
 from tests.compiling import compile_here, module_of, reference
+from tests.net import Net, keeps_numbers
 from tilewright.compiler import pipeline
 from tilewright.compiler.steps import OPTIONAL_STEPS, RULE_STEPS
 from tilewright.options import CompileOptions
@@ -81,3 +82,10 @@ def test_fusion_makes_fewer_kernels(tmp_path):
         len(compile_here(models.mlp_block(), tmp_path, opt_level=level).kernels) for level in (1, 2)
     )
     assert fused < plain
+
+
+def test_reshapes_of_sizes_that_tvm_cannot_analyse(tmp_path):
+    net = Net(opset=20, x=(1, 4, 8, "n"))
+    y = net.Pad("x", net.ints(0, 1, 1, 2, 0, 1, 1, 2))
+    proto = net.model(net.Unsqueeze(y, net.ints(-4)), net.Unsqueeze(y, net.ints(2)))
+    keeps_numbers(proto, tmp_path)

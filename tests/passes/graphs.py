@@ -6,13 +6,19 @@ from collections.abc import Callable
 
 import numpy as np
 import tvm
-from tvm import relax
+from tvm import relax, tirx
 
 
 def module(build: Callable, **shapes: tuple) -> tvm.IRModule:
-    """`main` with an input per keyword; `build(bb, *inputs)` gives the result."""
+    """`main` with an input per keyword, open where a size is a name; `build(bb, *inputs)` gives
+    the result."""
     bb = relax.BlockBuilder()
-    inputs = [relax.Var(name, relax.TensorType(shape, "float32")) for name, shape in shapes.items()]
+    names = {size for shape in shapes.values() for size in shape if isinstance(size, str)}
+    sizes = {name: tirx.Var(name, "int64") for name in names}
+    inputs = [
+        relax.Var(name, relax.TensorType([sizes.get(size, size) for size in shape], "float32"))
+        for name, shape in shapes.items()
+    ]
     with bb.function("main", inputs):
         with bb.dataflow():
             out = bb.emit_output(build(bb, *inputs))

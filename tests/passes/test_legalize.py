@@ -173,6 +173,34 @@ def test_long_sums_err_as_the_root_of_their_length(shape, axes, keepdims):
         np.testing.assert_allclose(y, expected, rtol=5e-6)
 
 
+@pytest.mark.parametrize("op", [relax.op.sum, relax.op.mean], ids=["sum", "mean"])
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("shape", [("m", 3, "n"), (6, 3, 70)], ids=["open", "known"])
+def test_sums_in_order_are_added_in_double(op, keepdims, shape):
+    def build(bb, x):
+        return bb.emit(op(x, [0, 2], keepdims))
+
+    mod = legalize()(module(build, x=shape))
+    x = np.full((6, 3, 70), 0.1, np.float32)
+    theirs = np.sum if op is relax.op.sum else np.mean
+    expected = theirs(x.astype(np.float64), axis=(0, 2), keepdims=keepdims)
+    _same(run(mod, x), expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("op", [relax.op.nn.softmax, relax.op.nn.log_softmax])
+@pytest.mark.parametrize("size", [5000, "n"])
+def test_the_sums_of_long_softmaxes_err_by_a_rounding(op, size):
+    mod = legalize()(module(lambda bb, x: bb.emit(op(x, 0)), x=(size, 2)))
+    x = np.float32(np.random.default_rng(0).standard_normal((5000, 2)))
+    x[:, 1] = -np.inf
+    exact = x.astype(np.float64) - x.max(0)
+    exact -= np.log(np.exp(exact).sum(0))
+    y = run(mod, x)
+    expected = np.exp(exact) if op is relax.op.nn.softmax else exact
+    np.testing.assert_allclose(y[:, 0], expected[:, 0], rtol=6e-7)
+    assert np.isnan(y[:, 1]).all()
+
+
 def test_a_variance_is_two_such_sums():
     x = np.full((2, 40_000), 0.1, np.float32)
     x[:, ::2] *= -1

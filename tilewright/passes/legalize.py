@@ -5,7 +5,8 @@
 - A maximum over -inf alone is -inf; TVM's starts from the smallest finite number.
 - Long sums are sums of partial sums. One number after the other, each is rounded to a result that
   grows, always the same way where the numbers are alike: K roundings err as K, not as sqrt(K).
-  Numbers of 16 bits are added in float32, as ONNX Runtime does.
+  Numbers of 16 bits are added in float32, as ONNX Runtime does; float32 numbers in float64 where
+  nobody knows how many there are, where parts would be few, and in a softmax.
 """
 
 from __future__ import annotations
@@ -103,9 +104,9 @@ def _reduce(x: te.Tensor, reducer: object, axes: list[int] | None, keepdims: boo
     return te.compute(shape, value, name="reduce")
 
 
-# Terms. Shorter sums are TVM's; longer ones have partial sums of at most so many numbers, and of no
-# fewer than so many where the length allows it.
-_LONG_SUM, _PART, _SHORTEST_PART = 512, 256, 16
+# Terms. Up to the first, sums are TVM's; above the second, they have partial sums of at most so
+# many numbers, and of no fewer than so many where the length allows it.
+_SHORT_SUM, _LONG_SUM, _PART, _SHORTEST_PART = 64, 512, 256, 16
 # Too few bits to add in.
 _NARROW = ("float16", "bfloat16")
 
@@ -131,9 +132,51 @@ def _sum(name: str, mean: bool) -> Callable:
                 x = topi.divide(x, terms.astype(x.dtype))
             return topi.cast(x, dtype) if narrow else x
 
+        def in_double(x: te.Tensor) -> te.Tensor:
+            terms = math.prod((x.shape[axis] for axis in axes), start=tirx.const(1, "int64"))
+            y = _reduce(x, _sum_in_double, axes, keepdims)
+            return topi.cast(topi.divide(y, terms.astype("float64")) if mean else y, dtype)
+
+        if dtype == "float32" and (not known or _SHORT_SUM < count <= _LONG_SUM):
+            return bb.call_te(in_double, x, primfunc_name_hint=name)
         if not narrow and (count <= _LONG_SUM or not dtype.startswith("float")):
             return call.op.get_attr("FLegalize")(bb, call)
         return bb.call_te(in_parts, x, primfunc_name_hint=name)
+
+    return lower
+
+
+def _sum_in_double(value: tirx.Expr, axis: list[tirx.IterVar]) -> tirx.Expr:
+    return te.sum(value.astype("float64"), axis=axis)
+
+
+def _softmax(name: str, logarithm: bool) -> Callable:
+    def lower(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+        x = call.args[0]
+        axis = int(call.attrs.axis) % x.ty.ndim
+        size = x.ty.shape[axis]
+        short = isinstance(size, tirx.IntImm) and int(size) <= _SHORT_SUM
+        if short or str(x.ty.dtype) != "float32":
+            return call.op.get_attr("FLegalize")(bb, call)
+
+        def softmax(x: te.Tensor) -> te.Tensor:
+            most = topi.max(x, axis, keepdims=True)
+
+            def above(value: tirx.Expr, at: tuple[tirx.Var, ...]) -> tirx.Expr:
+                return value - most(*at[:axis], 0, *at[axis + 1 :])
+
+            powers = te.compute(x.shape, lambda *at: tirx.exp(above(x(*at), at)), name="powers")
+            total = topi.cast(_reduce(powers, _sum_in_double, [axis], True), "float32")
+            if not logarithm:
+                return topi.divide(powers, total)
+            logs = topi.log(total)
+            return te.compute(
+                x.shape,
+                lambda *at: above(x(*at), at) - logs(*at[:axis], 0, *at[axis + 1 :]),
+                name="log_softmax",
+            )
+
+        return bb.call_te(softmax, x, primfunc_name_hint=name)
 
     return lower
 
@@ -181,6 +224,8 @@ LOWERINGS = {
     "relax.sum": _sum("sum", mean=False),
     "relax.mean": _sum("mean", mean=True),
     "relax.variance": _variance,
+    "relax.nn.softmax": _softmax("softmax", logarithm=False),
+    "relax.nn.log_softmax": _softmax("log_softmax", logarithm=True),
     "relax.min": _extreme("min", tirx.min, float("inf")),
 }
 

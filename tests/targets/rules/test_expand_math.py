@@ -56,6 +56,14 @@ def test_keeps_the_numbers(name):
     )
 
 
+def test_the_logarithm_of_a_little_more_than_one():
+    values = np.linspace(-20, -5, 64 * 96, dtype=np.float32).reshape(64, 96)
+    x, y = (tvm.runtime.tensor(v) for v in (values, np.zeros_like(values)))
+    kernel = expand_math(_kernel(lambda x: te.log(te.exp(x) + 1.0)))
+    built(kernel, "native")["main"](x, y)
+    np.testing.assert_allclose(y.numpy(), np.log1p(np.exp(values.astype(np.float64))), rtol=4e-7)
+
+
 def test_a_vectorised_loop_stays_one():
     sch = Schedule(_kernel(te.tanh))
     _, column = sch.get_loops("y")

@@ -52,6 +52,7 @@ STATED = {
     "exp": (vector_math.exp, np.exp, 1.2, ALL),
     "expm1": (vector_math.expm1, np.expm1, 1.7, ALL),
     "log": (vector_math.log, np.log, 0.9, ALL),
+    "log1p": (vector_math.log1p, np.log1p, 1.6, ALL),
     "tanh": (vector_math.tanh, np.tanh, 3.9, ALL),
     "erf": (vector_math.erf, _erf, 3.9, ALL),
     "sigmoid": (vector_math.sigmoid, _sigmoid, 2.5, -87),
@@ -150,6 +151,7 @@ AT_SPECIAL = {
     # Half of the least subnormal rounds to 0: an error of 1 ULP.
     "expm1": (NAN, INF, -1.0, 0.0, 0.0, 0.0, INF, -1.0),
     "log": (NAN, INF, NAN, -INF, -INF, -103.27893, 88.59685, NAN),
+    "log1p": (NAN, INF, NAN, 0.0, 0.0, 1e-45, 88.59685, NAN),
     "tanh": (NAN, 1.0, -1.0, 0.0, -0.0, 1e-45, 1.0, -1.0),
     "erf": (NAN, 1.0, -1.0, 0.0, -0.0, 1e-45, 1.0, -1.0),
     "sigmoid": (NAN, 1.0, 0.0, 0.5, 0.5, 0.5, 1.0, 0.0),

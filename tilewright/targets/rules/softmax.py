@@ -98,9 +98,14 @@ def _row(x: Flat, y: Flat, begin: Index, length: int, lanes: int, log: bool) -> 
 def _columns(
     x: Flat, y: Flat, begin: Index, stride: int, length: int, n: int, spec: SoftmaxSpec
 ) -> Stmt:
-    """`n` columns side by side, `stride` apart from one element to the next."""
+    """`n` columns side by side, `stride` apart from one element to the next.
+
+    Each lane adds its numbers one after the other, in float64: in float32 a thousand of them would
+    err by more than the rest of the kernel does. Each row of `_row` is many sums.
+    """
     state, made = local(2 * n, "float32", "state")
-    top, total = state.load(0, n), state.load(n, n)
+    sums, sums_made = local(n, "float64", "sums")
+    top, last = state.load(0, n), state.load(n, n)
 
     def at(i: tirx.Expr) -> Index:
         return begin + i * stride
@@ -108,17 +113,21 @@ def _columns(
     def power(i: tirx.Expr) -> Stmt:
         value = vector_math.exp_nonpositive(x.load(at(i), n) - top)
         e = tirx.Var("e", value.ty)
-        return seq([tirx.Bind(e, value), y.store(at(i), e, n), state.store(n, total + e, n)])
+        wide = e.astype("float64" if n == 1 else f"float64x{n}")
+        added = sums.store(0, sums.load(0, n) + wide, n)
+        return seq([tirx.Bind(e, value), y.store(at(i), e, n), added])
 
     def finish(i: tirx.Expr) -> Stmt:
-        value = x.load(at(i), n) - top - total if spec.log else y.load(at(i), n) * total
+        value = x.load(at(i), n) - top - last if spec.log else y.load(at(i), n) * last
         return y.store(at(i), value, n)
 
+    total = sums.load(0, n).astype("float32" if n == 1 else f"float32x{n}")
     return seq(
         [
             made,
+            sums_made,
             state.store(0, number(-math.inf, "float32", n), n),
-            state.store(n, number(0.0, "float32", n), n),
+            sums.store(0, number(0.0, "float64", n), n),
             loop(length, lambda i: state.store(0, tirx.max(x.load(at(i), n), top), n), "i"),
             loop(length, power, "i"),
             state.store(n, _last_operand(total, n, spec.log), n),

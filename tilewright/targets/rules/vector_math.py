@@ -13,6 +13,7 @@ holds it in tests/targets/rules/test_vector_math.py.
     exp, exp_nonpositive    1.2        tanh            3.9
     expm1                   1.7        erf             3.9
     log                     0.9        sigmoid         2.5, x > -87: 0 from -88.7 on
+    log1p                   1.6
     elu, alpha = 1          1.7        softplus        2.6
     silu, x > -87           3.3        mish, x > -87   4.8
 
@@ -136,6 +137,17 @@ def log(x: Expr) -> Expr:
     infinity, nan = like(x, math.inf), like(x, math.nan)
     inside = tirx.Select(x < math.inf, result, infinity)
     return let.body(tirx.Select(x > 0.0, inside, tirx.Select(x.equal(0.0), -infinity, nan + x)))
+
+
+def log1p(x: Expr) -> Expr:
+    """The logarithm of 1 + x, without what the sum loses of a small x."""
+    let = Lets()
+    x = let(x, "x")
+    whole = let(x + 1.0, "whole")
+    # What rounding took from the sum, times the slope of the logarithm there (Higham 2002, 1.14.1).
+    lost = (x - (whole - 1.0)) / whole
+    inside = tirx.all(whole > 0.0, whole < math.inf)
+    return let.body(log(whole) + tirx.Select(inside, lost, like(x, 0.0)))
 
 
 def tanh(x: Expr) -> Expr:

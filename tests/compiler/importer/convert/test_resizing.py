@@ -185,3 +185,10 @@ def test_an_unknown_mode_is_refused():
     x = relax.Var("x", relax.TensorType((1, 4), "float32"))
     with pytest.raises(UnsupportedModel, match="the mode spline"):
         resize(relax.BlockBuilder(), [x], {"mode": b"spline"}, 18)
+
+
+def test_corners_beside_an_axis_of_one(tmp_path):
+    net = Net(opset=19, x=(3, 2, 2, 1))
+    how = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
+    proto = net.model(net.Resize("x", "", "", net.ints(3, 2, 3, 1), **how))
+    answers_each(proto, tmp_path, {"x": np.arange(12, dtype=np.float32).reshape(3, 2, 2, 1)})

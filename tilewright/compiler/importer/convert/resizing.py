@@ -180,14 +180,18 @@ class _Resize:
             ratio, after = self._ratio(place), self._after[place]
             if axis < 2 or ratio is None:
                 return False
-            if self._how == "align_corners" and not (isinstance(after, IntImm | int) and after > 1):
-                return False
             if self._mode == "nearest":
                 if not self._is_multiple(ratio):
                     return False
             elif not (_is_known([self._own[place], after]) or self._is_halved(ratio, rank)):
                 return False
-        return True
+        return self._how != "align_corners" or self._has_corners()
+
+    def _has_corners(self) -> bool:
+        """Whether each axis of the result has two ends, known to be apart: TVM divides by that."""
+        sizes = dict(enumerate(self._x.ty.shape)) | dict(zip(self._axes, self._after, strict=True))
+        spatial = [size for axis, size in sizes.items() if axis >= 2]
+        return all(isinstance(size, IntImm | int) and int(size) > 1 for size in spatial)
 
     def _is_multiple(self, ratio: float) -> bool:
         """Whether nearest neighbours at this scale are never half way between two."""

@@ -17,6 +17,7 @@ from tilewright.compiler.importer.normalise.quantised_operators import float_qua
 from tilewright.compiler.importer.normalise.sequences import resolve_sequences
 from tilewright.compiler.importer.normalise.split_wide import split_wide
 from tilewright.compiler.importer.normalise.unroll import unroll
+from tilewright.compiler.importer.normalise.widen_half import widen_half
 
 STEPS: tuple[tuple[str, Callable[[OnnxModel], None], str], ...] = (
     ("inline_functions", inline_functions, "first: the other steps look at one flat graph"),
@@ -41,6 +42,7 @@ STEPS: tuple[tuple[str, Callable[[OnnxModel], None], str], ...] = (
         decompose_attention,
         "after folding, which turns shapes and Constant nodes into constants; folds what it writes",
     ),
+    ("widen_half", widen_half, "after whatever writes nodes, and the constants they read"),
     ("prune", prune, "last: what folding left without readers"),
 )
 
