@@ -105,7 +105,7 @@ def _ours(file: str, _inputs: Inputs, threads: int) -> Callable[[Inputs], Any]:
 
 
 def _onnxruntime(file: str, _inputs: Inputs, threads: int) -> Callable[[Inputs], Any]:
-    from tilewright.verification.engines import open_session
+    from tilewright.verification.session import open_session
 
     session = open_session(file, threads)
     return lambda inputs: session.run(None, inputs)

@@ -6,8 +6,8 @@ from onnx import helper
 
 from tests import models
 from tests.compiling import compile_here
-from tilewright.errors import InputError, ModelError, OptionError
-from tilewright.verification.engines import Engines, Refused, open_session
+from tilewright.errors import InputError, OptionError
+from tilewright.verification.engines import Engines, Refused
 
 
 def _engines(proto, reference, tmp_path, *, exact=True) -> Engines:
@@ -95,9 +95,3 @@ def test_what_an_engine_refuses_is_said(tmp_path, monkeypatch):
     with pytest.raises(Refused, match="not these") as info:
         engines.run({"x": np.ones(4, np.float32)})
     assert info.value.ours
-
-
-def test_a_model_that_onnx_runtime_refuses_is_a_model_error(model_file):
-    with pytest.raises(ModelError, match="the reference, refuses") as info:
-        open_session(str(model_file(models.unsupported())), 1)
-    assert "--no-verify" in info.value.hint

@@ -167,9 +167,11 @@ def _import_engine(engine: str) -> None:
     if engine == OURS:
         import tvm_ffi  # noqa: F401
 
-        import tilewright.compiler.runtime  # noqa: F401
+        import tilewright.compiler.runtime
     else:
         import onnxruntime  # noqa: F401
+
+        import tilewright.verification.session  # noqa: F401
 
 
 def _open(job: dict[str, Any], engine: str) -> Callable[[dict[str, np.ndarray]], Any]:
@@ -177,7 +179,7 @@ def _open(job: dict[str, Any], engine: str) -> Callable[[dict[str, np.ndarray]],
         from tilewright.compiler import runtime
 
         return runtime.load(job["library"], job["threads"])
-    from tilewright.verification.engines import open_session
+    from tilewright.verification.session import open_session
 
     session = open_session(job["model"], job["threads"])
     return lambda inputs: session.run(None, inputs)

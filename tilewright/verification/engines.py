@@ -15,10 +15,10 @@ from tilewright.compiler.importer import shapes
 from tilewright.compiler.importer.load import load
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.compiler.importer.normalise import normalise
-from tilewright.compiler.importer.torch_program import as_onnx
-from tilewright.errors import InputError, ModelError, OptionError
+from tilewright.errors import InputError, OptionError
 from tilewright.verification.budget import output_budgets, unit_roundoff
 from tilewright.verification.reference import DoubleReference, NoReference
+from tilewright.verification.session import open_session
 from tilewright.verification.tolerance import FACTOR, WINOGRAD_FACTOR, Tolerance, Verdict
 
 Arrays = Mapping[str, np.ndarray]
@@ -177,28 +177,6 @@ class Engines:
 def as_tuple(outputs: Any) -> tuple[np.ndarray, ...]:
     """The results of a call of a module: one array or several."""
     return outputs if isinstance(outputs, tuple) else (outputs,)
-
-
-def open_session(path: str, threads: int) -> Any:
-    """An ONNX Runtime session with default optimisations on `threads` threads.
-
-    Raises ModelError when ONNX Runtime refuses the model.
-    """
-    import onnxruntime
-
-    file = str(as_onnx(Path(path)))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        said = " ".join(str(error).replace(file, Path(path).name).split())[:300]
-        raise ModelError(
-            f"ONNX Runtime, the reference, refuses the model: {said}",
-            where=path,
-            hint="--no-verify compiles without the check",
-        ) from error
 
 
 def engine_name() -> str:

@@ -120,13 +120,14 @@ def dropout(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> re
     """Dropout that drops nothing: x, and that all of it is kept (ONNX, since version 12)."""
     x, ratio, training = [*inputs, None, None][:3]
     trains = training is not None and not _is_zero(training)
-    if trains and not (ratio is not None and _is_zero(ratio)):
+    drops = trains and not (ratio is not None and _is_zero(ratio))
+    if drops and isinstance(training, GenericConst):
         raise UnsupportedModel(
             "a dropout that drops values at random",
             expected="training_mode false",
             hint="export the model as it is for inference (PyTorch: model.eval() before)",
         )
-    if opset < 12:
+    if opset < 12 or drops:
         return stock("Dropout", bb, inputs, attrs, opset)
     return relax.Tuple([x, relax.op.ones_like(x, "bool")])
 
