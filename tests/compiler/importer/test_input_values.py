@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from tests import models
 from tilewright.compiler.importer.input_values import input_rows, integer_limits
@@ -46,6 +46,20 @@ def test_looks_through_what_passes_values_on(op, attrs, model_file):
         helper.make_node("Gather", ["t", "i"], ["y"]),
     ]
     assert _limits(nodes, model_file, t=(11, 3)) == {"ids": 11}
+
+
+def test_the_number_of_steps_of_a_loop_is_small(model_file):
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["d"])],
+        "body",
+        [models.value("i", (), models.INT64), models.value("c", (), TensorProto.BOOL)],
+        [models.value("d", (), TensorProto.BOOL), models.value("i", (), models.INT64)],
+    )
+    nodes = [
+        helper.make_node("Identity", ["ids"], ["steps"]),
+        helper.make_node("Loop", ["steps", ""], ["y"], body=body),
+    ]
+    assert _limits(nodes, model_file, models.INT64) == {"ids": 20}
 
 
 def test_any_other_integer_is_a_flag(model_file):

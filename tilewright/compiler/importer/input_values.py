@@ -1,9 +1,9 @@
 """The inputs of a model, and which values an integer input may take, read off what uses it.
 
 Random numbers make a poor token id: they index past the table. An input that selects rows
-(Gather) takes numbers below the row count; one that is compared with numbers (a sampling rate
-with 16000) is one of them, or 0; any other integer input takes 0 and 1, which suits masks,
-segment ids and flags.
+(Gather) takes numbers below the row count, one that counts the steps of a Loop a few; one that is
+compared with numbers (a sampling rate with 16000) is one of them, or 0; any other integer input
+takes 0 and 1, which suits masks, segment ids and flags.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from tilewright.compiler.importer.model import OnnxModel
 from tilewright.compiler.importer.normalise.fold import Shape, infer_shapes
 from tilewright.compiler.importer.small_values import small_values
 
+# More than a loop takes in a row without halving (`convert.repeat`).
+_STEPS = 20
 _PASSES_VALUES_ON = ("Cast", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity", "Expand")
 # One more than what a mask or a flag may be.
 _FLAG = 2
@@ -50,14 +52,14 @@ def integer_limits(model: OnnxModel) -> dict[str, int]:
     shapes = infer_shapes(model)
     integer = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
     return {
-        value.name: _rows_selected(model.graph, value.name, shapes) or _FLAG
+        value.name: _limit_of(model.graph, value.name, shapes) or _FLAG
         for value in model.inputs()
         if value.type.tensor_type.elem_type in integer
     }
 
 
-def _rows_selected(graph: onnx.GraphProto, name: str, shapes: dict[str, Shape]) -> int | None:
-    """The smallest table that `name` selects from, None when it selects nothing."""
+def _limit_of(graph: onnx.GraphProto, name: str, shapes: dict[str, Shape]) -> int | None:
+    """The smallest table that `name` selects from, or how often a loop runs; None for neither."""
     found = []
     for node in graph.node:
         if name not in node.input:
@@ -66,8 +68,10 @@ def _rows_selected(graph: onnx.GraphProto, name: str, shapes: dict[str, Shape]) 
             table = shapes.get(node.input[0])
             rows = table[attribute(node, "axis", 0)] if table else None
             found.append(rows if isinstance(rows, int) else None)
+        elif node.op_type == "Loop" and node.input[0] == name:
+            found.append(_STEPS)
         elif node.op_type in _PASSES_VALUES_ON and node.input[0] == name:
-            found.append(_rows_selected(graph, node.output[0], shapes))
+            found.append(_limit_of(graph, node.output[0], shapes))
     return min((rows for rows in found if rows), default=None)
 
 
