@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tools.fuzz.__main__ import Run
+from tools.fuzz.__main__ import Run, without_folders
 from tools.fuzz.drawing import Drawing
 
 
@@ -64,3 +64,8 @@ def test_what_was_bad_is_tried_again(tmp_path):
     shown = json.loads((tmp_path / "counts.json").read_text())
     assert shown["counts"] == {"CRASH": 2}
     assert [row["now"] for row in shown["causes"].values()] == [{"agree": 2}]
+
+
+def test_causes_name_no_folder_of_the_machine():
+    said = 'step lower: File "/home/me/.venv/lib/site-packages/tvm/tirx/build.py", line 1 | "a/b"'
+    assert without_folders(said) == 'step lower: File "tvm/tirx/build.py", line 1 | "a/b"'

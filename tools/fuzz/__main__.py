@@ -100,7 +100,10 @@ class Run:
                 self._save()
 
     def _attempt(self, model: onnx.ModelProto) -> tuple[dict[str, Any], Path]:
-        return self._child.attempt(model.SerializeToString(), self.arguments.seed)
+        answer, folder = self._child.attempt(model.SerializeToString(), self.arguments.seed)
+        if "cause" in answer:
+            answer["cause"] = without_folders(answer["cause"])
+        return answer, folder
 
     def _note(self, key: str, answer: dict[str, Any], model: onnx.ModelProto, number: int) -> None:
         shown = {"count": 0, "cause": answer["cause"], "nodes": _nodes(model), "graphs": []}
@@ -157,6 +160,11 @@ class Run:
     def close(self) -> None:
         """End the child."""
         self._child.close()
+
+
+def without_folders(cause: str) -> str:
+    """A cause without the folders of this machine, where packages lie in."""
+    return re.sub(r'"/[^"]*?/(?=(tvm|tvm_ffi|tilewright|onnx|numpy)/[^"]*")', '"', cause)
 
 
 def _plain(cause: str) -> str:

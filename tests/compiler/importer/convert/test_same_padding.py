@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from tests.net import Net, keeps_numbers
+from tests.net import Net, answers_each, keeps_numbers
 
 _HOW = ("SAME_UPPER", "SAME_LOWER")
 
@@ -51,3 +52,12 @@ def test_pools(kernel, stride, sizes, name, how, tmp_path):
     window = {"kernel_shape": [kernel, kernel], "strides": [stride, stride], "auto_pad": how}
     y = net.add(name.partition(",")[0], net.Sub("x", 3.0), **window, **_POOLS[name])
     keeps_numbers(net.model(y), tmp_path)
+
+
+@pytest.mark.parametrize("size", [7, "n"])
+def test_means_under_windows_with_gaps_that_begin_before_the_first_number(size, tmp_path):
+    net = Net(opset=20, x=(1, 2, 7, size))
+    window = {"kernel_shape": [5, 3], "dilations": [1, 2], "strides": [2, 2]}
+    proto = net.model(net.AveragePool("x", pads=[0, 2, 2, 1], **window))
+    x = np.random.default_rng(0).standard_normal((1, 2, 7, 7)).astype(np.float32)
+    answers_each(proto, tmp_path, {"x": x})

@@ -49,18 +49,39 @@ def same_padded(operator: str) -> Converter:
 
     def convert(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
         how = text(attrs.get("auto_pad", "NOTSET"))
-        if how not in _SAME or inputs[0].ty.shape is None:
+        if inputs[0].ty.shape is None:
             return stock(operator, bb, inputs, attrs, opset)
+        if how not in _SAME:
+            return _padded(operator, bb, list(inputs), attrs, opset)
         x, *rest = inputs
         attrs = {name: value for name, value in attrs.items() if name not in ("auto_pad", "pads")}
         windows = _windows(x, rest, attrs)
         sides = [_sides(window.total, how) for window in windows]
         if all(isinstance(side, int) for pair in sides for side in pair):
             attrs["pads"] = [pair[end] for end in (0, 1) for pair in sides]
-            return stock(operator, bb, [x, *rest], attrs, opset)
+            return _padded(operator, bb, [x, *rest], attrs, opset)
         return _copied(operator, bb, [x, *rest], attrs, opset, sides)
 
     return convert
+
+
+def _padded(
+    operator: str, bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int
+) -> relax.Expr:
+    """TVM's own, but for means of what is not padding under a window with gaps.
+
+    Of such a window that begins before the first number TVM miscounts: the mean of what is inside
+    is then the mean of all divided by that of ones.
+    """
+    gaps = any(int(gap) > 1 for gap in attrs.get("dilations", ()))
+    alone = operator == "AveragePool" and not attrs.get("count_include_pad", 0)
+    if not (alone and gaps and any(attrs.get("pads", ()))) or attrs.get("ceil_mode", 0):
+        return stock(operator, bb, inputs, attrs, opset)
+    (x,), counted = inputs, {**attrs, "count_include_pad": 1}
+    dtype = str(x.ty.dtype)
+    ones = bb.emit(relax.op.full(x.ty.shape, relax.const(1, dtype), dtype))
+    means = [bb.emit(stock(operator, bb, [v], dict(counted), opset)) for v in (x, ones)]
+    return relax.op.divide(*means)
 
 
 def _windows(x: relax.Expr, rest: list, attrs: dict) -> list[_Window]:
