@@ -101,3 +101,22 @@ def test_a_model_that_onnx_runtime_refuses_is_a_model_error(model_file):
     with pytest.raises(ModelError, match="the reference, refuses") as info:
         open_session(str(model_file(models.unsupported())), 1)
     assert "--no-verify" in info.value.hint
+
+
+def test_of_random_numbers_type_and_shape_are_compared(tmp_path):
+    nodes = [
+        helper.make_node("RandomNormalLike", ["x"], ["noise"]),
+        helper.make_node("Add", ["x", "noise"], ["y"]),
+        helper.make_node("Neg", ["x"], ["z"]),
+    ]
+    values = [models.value(name, (2, 3)) for name in "xyz"]
+    proto = models.model(nodes, values[:1], values[1:])
+    engines = _engines(proto, proto, tmp_path)
+    feed = {"x": models.weight("x", (2, 3))}
+    ours, theirs = engines.run(feed)
+    found = {verdict.name: verdict for verdict in engines.compare(feed, {}, (ours, theirs))}
+    assert found["y"].passed and "random" in found["y"].note
+    assert found["z"].passed and found["z"].note is None
+    other = (ours[0][:1], ours[1])
+    found = {verdict.name: verdict for verdict in engines.compare(feed, {}, (other, theirs))}
+    assert not found["y"].passed

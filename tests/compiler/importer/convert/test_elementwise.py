@@ -117,10 +117,3 @@ def test_infinite_numbers_of_one_sign(negative, positive, tmp_path):
     proto = net.model(net.IsInf("x", detect_negative=negative, detect_positive=positive))
     y = module_of(proto, tmp_path)(np.float32([1, np.inf, -np.inf, np.nan, 0]))
     assert y.tolist() == [False, bool(positive), bool(negative), False, False]
-
-
-def test_a_dropout_that_drops_nothing(tmp_path):
-    net = Net(opset=13, x=(2, 3))
-    y, mask = net.add("Dropout", "x", outputs=2)
-    y, mask = module_of(net.model(y, mask), tmp_path)(X)
-    assert (y == X).all() and mask.dtype == bool and mask.all()
