@@ -11,6 +11,18 @@ from onnx import TensorProto, helper, numpy_helper
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 Shape = Sequence[int | str | None]
 
+# An operator of ONNX's without a converter, and its attributes for three results a row.
+UNCONVERTED = "TfIdfVectorizer"
+COUNTS = {
+    "mode": "TF",
+    "min_gram_length": 1,
+    "max_gram_length": 1,
+    "max_skip_count": 0,
+    "ngram_counts": [0],
+    "ngram_indexes": [0, 1, 2],
+    "pool_int64s": [5, 6, 7],
+}
+
 
 def value(name: str, shape: Shape | None, kind: int = FLOAT) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, shape)
@@ -147,13 +159,18 @@ def returns_input_and_weight() -> onnx.ModelProto:
     )
 
 
+def unconverted(x: str, y: str, name: str = "") -> onnx.NodeProto:
+    """An operator without a converter: from int64 [n, m] to float32 [n, 3]"""
+    return helper.make_node(UNCONVERTED, [x], [y], name=name, **COUNTS)
+
+
 def unsupported() -> onnx.ModelProto:
     """Three operators without a converter, two of them in a domain of their own"""
     nodes = [
         helper.make_node("Add", ["x", "x"], ["a"], name="foreign_add", domain="my.domain"),
         helper.make_node("Fancy", ["a"], ["b"], name="fancy_1", domain="my.domain"),
         helper.make_node("Fancy", ["b"], ["c"], name="fancy_2", domain="my.domain"),
-        helper.make_node("RandomNormalLike", ["c"], ["y"], name="noise"),
+        unconverted("c", "y", name="counts"),
     ]
     opsets = [helper.make_opsetid("my.domain", 1)]
     return model(nodes, [value("x", (3, 3))], [value("y", (3, 3))], opsets=opsets)

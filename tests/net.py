@@ -65,6 +65,11 @@ class Net:
         self._nodes.append(node)
         return names[0] if outputs == 1 else names
 
+    def unconverted(self, x: str) -> str:
+        """What an operator without a converter makes of float32 [n, m]: float32 [n, 3]."""
+        whole = self.add("Cast", x, to=models.INT64)
+        return self.add(models.UNCONVERTED, whole, **models.COUNTS)
+
     def __getattr__(self, op: str) -> Callable:
         if not op[0].isupper():
             raise AttributeError(op)

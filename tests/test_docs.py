@@ -460,11 +460,11 @@ def test_preflight_page_lists_the_keys(model_file) -> None:
     )
     found = _keys(tilewright.preflight(path))
     nodes = [
-        helper.make_node("RandomNormalLike", ["x"], ["d"], name="drawn"),
+        models.unconverted("x", "d", name="counts"),
         helper.make_node("Range", ["zero", "count", "one"], ["r"], name="range"),
     ]
-    inputs = [models.value("x", ("n", 3, 3)), models.value("count", (), models.INT64)]
-    outputs = [models.value("d", ("n", 3, 3)), models.value("r", (None,), models.INT64)]
+    inputs = [models.value("x", ("n", 3), models.INT64), models.value("count", (), models.INT64)]
+    outputs = [models.value("d", ("n", 3)), models.value("r", (None,), models.INT64)]
     weights = {"zero": np.int64(0), "one": np.int64(1)}
     found |= _keys(tilewright.preflight(models.model(nodes, inputs, outputs, weights)))
     found |= _keys(tilewright.preflight(models.model(nodes[1:], inputs[1:], outputs[1:], weights)))

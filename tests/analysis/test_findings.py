@@ -33,7 +33,7 @@ def test_the_reason_that_names_a_node_is_taken(model_file):
         "normalise", "no such cache", where="node fancy_2 (my.domain.Fancy)", hint="?"
     )
     found = without_converter(model, earlier)
-    assert list(found) == [("", "RandomNormalLike"), ("my.domain", "Add"), ("my.domain", "Fancy")]
+    assert list(found) == [("", models.UNCONVERTED), ("my.domain", "Add"), ("my.domain", "Fancy")]
     fancy = found["my.domain", "Fancy"]
     assert (fancy.what, fancy.hint, len(fancy.nodes)) == ("no such cache", "?", 2)
     assert found["my.domain", "Add"].what != "no such cache"

@@ -74,7 +74,7 @@ def test_each_operator_without_a_converter_with_all_its_nodes(preflight):
     assert not facts["compiles"] and facts["kernels"] is None
     assert facts["estimates"][0]["activation_bytes"] is None
     assert {f["operator"]: f["nodes"] for f in facts["findings"]} == {
-        "RandomNormalLike": ["noise (RandomNormalLike)"],
+        models.UNCONVERTED: [f"counts ({models.UNCONVERTED})"],
         "my.domain.Add": ["foreign_add (my.domain.Add)"],
         "my.domain.Fancy": ["fancy_1 (my.domain.Fancy)", "fancy_2 (my.domain.Fancy)"],
     }
@@ -83,15 +83,12 @@ def test_each_operator_without_a_converter_with_all_its_nodes(preflight):
     assert [row["refused"] for row in facts["operators"]] == [1, 1, 2]
 
 
-def _branches(**ops: str) -> onnx.ModelProto:
+def _branches(**nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
     graphs = {
         f"{name}_branch": helper.make_graph(
-            [make(op, ["x"], [f"{name}_y"], name=f"in_{name}")],
-            name,
-            [],
-            [models.value(f"{name}_y", None)],
+            inside, name, [], [models.value(inside[-1].output[0], None)]
         )
-        for name, op in ops.items()
+        for name, inside in nodes.items()
     }
     inputs = [models.value("c", (), onnx.TensorProto.BOOL), models.value("x", (3, 3))]
     proto = models.model(
@@ -102,19 +99,23 @@ def _branches(**ops: str) -> onnx.ModelProto:
 
 
 def test_branches_are_looked_into(preflight):
-    facts = preflight(_branches(then="RandomNormalLike", **{"else": "ReduceSum"}))
-    assert [f["nodes"] for f in facts["findings"]] == [["in_then (RandomNormalLike)"]]
+    cast = make("Cast", ["x"], ["whole"], to=models.INT64)
+    branches = {
+        "then": [cast, models.unconverted("whole", "then_y", name="in_then")],
+        "else": [make("ReduceSum", ["x"], ["else_y"], name="in_else")],
+    }
+    facts = preflight(_branches(**branches))
+    inside = f"in_then ({models.UNCONVERTED})"
+    assert [f["nodes"] for f in facts["findings"]] == [[inside]]
     nodes = {row["operator"]: row["nodes"] for row in facts["operators"]}
-    assert (
-        nodes["RandomNormalLike"] == ["in_then (RandomNormalLike) in choose (If)"]
-        and "ReduceSum" in nodes
-    )
+    assert nodes[models.UNCONVERTED] == [f"{inside} in choose (If)"] and "ReduceSum" in nodes
 
 
 def test_functions_are_looked_into(preflight):
     body = [
         make("Relu", ["a"], ["t"], name="inner"),
-        make("RandomNormalLike", ["t"], ["b"], name="drawn"),
+        make("Cast", ["t"], ["whole"], to=models.INT64),
+        models.unconverted("whole", "b", name="counts"),
     ]
     function = helper.make_function(
         "mine", "Both", ["a"], ["b"], body, [helper.make_opsetid("", 17)]
@@ -130,14 +131,12 @@ def test_functions_are_looked_into(preflight):
     facts = preflight(proto)
     found = _operators(facts)
     assert found["mine", "Both"] == (3, "the model's own function")
-    assert (
-        found["ai.onnx", "Relu"] == (14, "TVM")
-        and found["ai.onnx", "RandomNormalLike"][1] == "not yet"
-    )
+    assert found["ai.onnx", "Relu"] == (14, "TVM")
+    assert found["ai.onnx", models.UNCONVERTED][1] == "not yet"
     (finding,) = facts["findings"]
-    assert finding["operator"] == "RandomNormalLike" and len(finding["nodes"]) == 1
+    assert finding["operator"] == models.UNCONVERTED and len(finding["nodes"]) == 1
     rows = {row["operator"]: row["nodes"] for row in facts["operators"]}
-    assert rows["RandomNormalLike"] == ["drawn (RandomNormalLike) in function Both"]
+    assert rows[models.UNCONVERTED] == [f"counts ({models.UNCONVERTED}) in function Both"]
 
 
 def test_what_is_computed_at_compile_time_needs_no_converter(preflight):
@@ -167,10 +166,10 @@ def test_all_refusals_of_converters(preflight):
     net = Net(x=("n", 2, 4, 4))
     first = _cell(net, net.Reshape(net.Relu("x"), net.ints(-1, 2, 16)), 16)
     second = _cell(net, first, 2)
-    third = _cell(net, net.Reshape(net.RandomNormalLike("x"), net.ints(-1, 2, 1)), 1)
+    third = _cell(net, net.Reshape(net.unconverted(net.Flatten("x")), net.ints(-1, 2, 1)), 1)
     facts = preflight(net.model(second, third))
     found = [(f["operator"], f["nodes"][0].split("_")[1]) for f in facts["findings"]]
-    assert [operator for operator, _ in found] == ["RandomNormalLike", "LSTM", "LSTM", "LSTM"]
+    assert [operator for operator, _ in found] == [models.UNCONVERTED, "LSTM", "LSTM", "LSTM"]
     assert len({node for _, node in found}) == 4
     assert {f["what"] for f in facts["findings"][1:]} == {"the activation Cube"}
     assert facts["findings"][1]["where"].startswith("node n_lstm")

@@ -95,3 +95,22 @@ def test_what_an_engine_refuses_is_said(tmp_path, monkeypatch):
     with pytest.raises(Refused, match="not these") as info:
         engines.run({"x": np.ones(4, np.float32)})
     assert info.value.ours
+
+
+def test_of_random_numbers_type_and_shape_are_compared(tmp_path):
+    nodes = [
+        helper.make_node("RandomNormalLike", ["x"], ["noise"]),
+        helper.make_node("Add", ["x", "noise"], ["y"]),
+        helper.make_node("Neg", ["x"], ["z"]),
+    ]
+    values = [models.value(name, (2, 3)) for name in "xyz"]
+    proto = models.model(nodes, values[:1], values[1:])
+    engines = _engines(proto, proto, tmp_path)
+    feed = {"x": models.weight("x", (2, 3))}
+    ours, theirs = engines.run(feed)
+    found = {verdict.name: verdict for verdict in engines.compare(feed, {}, (ours, theirs))}
+    assert found["y"].passed and "random" in found["y"].note
+    assert found["z"].passed and found["z"].note is None
+    other = (ours[0][:1], ours[1])
+    found = {verdict.name: verdict for verdict in engines.compare(feed, {}, (other, theirs))}
+    assert not found["y"].passed

@@ -436,3 +436,23 @@ EXPORT void tilewright_set_threads(int threads) {
 EXPORT void tilewright_share_workers(launch_function launch) {
   __TVMBackendParallelLaunch = launch;
 }
+
+/* 64 bits that look like chance, others at every call and in every process: keys of random numbers
+ * (compiler/importer/convert/drawing.py). The generator is SplitMix64 by Steele, Lea and Flood. */
+__attribute__((visibility("hidden"))) uint64_t tilewright_random_bits(void) {
+  static atomic_ullong calls;
+  static atomic_ullong begun;
+  unsigned long long start = atomic_load(&begun);
+  if (!start) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    unsigned long long first = ((unsigned long long)now.tv_sec * 1000000000u + now.tv_nsec) | 1;
+    start = atomic_compare_exchange_strong(&begun, &start, first) ? first : start;
+  }
+  /* A process that is forked goes on with the same count. */
+  start ^= (unsigned long long)getpid() << 40;
+  uint64_t z = start + (atomic_fetch_add(&calls, 1) + 1) * 0x9E3779B97F4A7C15u;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return z ^ (z >> 31);
+}

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from tilewright.compiler.importer.graph import label, reads
+from tilewright.compiler.importer.graph import is_random, label, reads
 from tilewright.verification.trace import Call, Trace
 
 
@@ -35,7 +35,7 @@ class Graph:
         producer = {name: node for node in self.nodes for name in node.output if name}
         varying = set(self.inputs)
         for node in self.nodes:
-            if reads(node) & varying or node.op_type.startswith("Random"):
+            if reads(node) & varying or is_random(node, {}):
                 varying.update(filter(None, node.output))
         object.__setattr__(self, "producer", producer)
         object.__setattr__(self, "order", {name: n for n, name in enumerate(producer)})

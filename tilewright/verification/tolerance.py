@@ -155,6 +155,13 @@ class Tolerance:
         allowed = self.factor * max(error, self.seen.get(name, 0.0)) + ULPS * _eps(ours.dtype)
         return _measured(name, a, t, b, allowed, ours.dtype, theirs_error=error, truth=t)
 
+    @staticmethod
+    def of_chance(name: str, ours: np.ndarray, theirs: np.ndarray) -> Verdict:
+        """Compare type and shape, which is all there is of numbers that are drawn at random."""
+        if problem := _mismatch(ours, theirs):
+            return Verdict(name, False, problem=problem)
+        return Verdict(name, True, note=f"{name} depends on random numbers: not compared")
+
     def without_truth(
         self, name: str, ours: np.ndarray, theirs: np.ndarray, budget: Budget
     ) -> Verdict:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 from onnx import helper
 
 from tests import models
@@ -7,7 +8,9 @@ from tilewright.compiler.importer.graph import (
     all_graphs,
     attribute,
     domain_of,
+    is_random,
     label,
+    random_tensors,
     reads,
     subgraphs,
     text,
@@ -59,3 +62,25 @@ def test_an_attribute_or_its_default():
 def test_bytes_that_are_no_text_are_no_reason_to_fail():
     assert text(b"forward") == "forward" and text(3) == 3
     assert text(b"\xffx") == "\\xffx"
+
+
+def test_what_depends_on_random_numbers():
+    make = helper.make_node
+    inner = helper.make_graph([make("Bernoulli", ["a"], ["y"])], "inner", [], [])
+    nodes = [
+        make("Neg", ["x"], ["a"]),
+        make("RandomNormal", [], ["b"], shape=[2]),
+        make("Add", ["a", "b"], ["c"]),
+        make("If", ["x"], ["d"], then_branch=inner, else_branch=inner),
+        make("Neg", ["a"], ["e"]),
+    ]
+    assert random_tensors(helper.make_graph(nodes, "main", [], []), {}) == {"b", "c", "d"}
+
+
+def test_dropout_is_random_unless_it_is_known_not_to_train():
+    make = helper.make_node
+    known = {"yes": np.array(True), "no": np.array(False)}
+    for training, expected in ((), False), (("no",), False), (("yes",), True), (("x",), True):
+        node = make("Dropout", ["x", "", *training], ["y"])
+        assert is_random(node, known) == expected
+    assert not is_random(make("Bernoulli", ["x"], ["y"], domain="mine"), known)

@@ -19,10 +19,11 @@ from tilewright.compiler.importer.support import (
         ("", "Relu", TVM),
         ("", "LSTM", OURS),
         ("", "Attention", OURS),
+        ("", "Bernoulli", OURS),
         ("com.microsoft", "QuickGelu", OURS),
         ("com.microsoft", "BiasGelu", TVM),
         ("", "NegativeLogLikelihoodLoss", DEFINITION),
-        ("", "RandomNormalLike", NOBODY),
+        ("", "TfIdfVectorizer", NOBODY),
         ("my.domain", "Relu", NOBODY),
         ("com.microsoft", "NoSuchThing", NOBODY),
     ],
@@ -47,7 +48,7 @@ def test_schemas_by_version():
     [
         ("my.domain", "Fancy", "domain my.domain are not known", "function in the model"),
         ("com.microsoft", "Fancy", "ONNX Runtime", "without ONNX Runtime's graph optimisations"),
-        ("", "RandomNormalLike", "no converter yet", "report it"),
+        ("", "TfIdfVectorizer", "no converter yet", "report it"),
     ],
 )
 def test_reasons_say_what_to_do(domain, name, reason, hint):

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import onnx
+
+# What draws random numbers: another result at every run. Dropout does in training mode.
+RANDOM = frozenset(
+    {
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "Bernoulli",
+        "Multinomial",
+    }
+)
 
 
 def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -37,6 +50,27 @@ def reads(node: onnx.NodeProto) -> set[str]:
             made |= set(child.output)
         names |= {value.name for value in inner.output} - made
     return names
+
+
+def random_tensors(graph: onnx.GraphProto, constants: Mapping[str, np.ndarray]) -> set[str]:
+    """The tensors of `graph` that depend on random numbers; its nodes are in order."""
+    found: set[str] = set()
+    for node in graph.node:
+        inside = [child for inner in subgraphs(node) for child in all_nodes(inner)]
+        drawn = any(is_random(one, constants) for one in (node, *inside))
+        if drawn or reads(node) & found:
+            found.update(filter(None, node.output))
+    return found
+
+
+def is_random(node: onnx.NodeProto, constants: Mapping[str, np.ndarray]) -> bool:
+    """Whether a node draws random numbers; `constants` are those of the main graph."""
+    if domain_of(node) != "":
+        return False
+    if node.op_type != "Dropout":
+        return node.op_type in RANDOM
+    training = node.input[2] if len(node.input) > 2 else ""
+    return bool(training) and bool(np.any(constants.get(training, True)))
 
 
 def domain_of(node: onnx.NodeProto) -> str:

@@ -7,7 +7,6 @@ from onnx import helper
 from tests import models
 from tests.compiling import compile_here, module_of, reference
 from tests.net import Net, keeps_numbers
-from tilewright.errors import UnsupportedModel
 
 X = np.float32([[-4, -0.5, 0.25], [0.5, 3, 9]])
 
@@ -118,17 +117,3 @@ def test_infinite_numbers_of_one_sign(negative, positive, tmp_path):
     proto = net.model(net.IsInf("x", detect_negative=negative, detect_positive=positive))
     y = module_of(proto, tmp_path)(np.float32([1, np.inf, -np.inf, np.nan, 0]))
     assert y.tolist() == [False, bool(positive), bool(negative), False, False]
-
-
-def test_a_dropout_that_drops_nothing(tmp_path):
-    net = Net(opset=13, x=(2, 3))
-    y, mask = net.add("Dropout", "x", outputs=2)
-    y, mask = module_of(net.model(y, mask), tmp_path)(X)
-    assert (y == X).all() and mask.dtype == bool and mask.all()
-
-
-def test_a_dropout_in_training_is_refused(tmp_path):
-    net = Net(opset=13, x=(2, 3))
-    y = net.Dropout("x", 0.5, net.const(True, bool))
-    with pytest.raises(UnsupportedModel, match="drops values at random"):
-        module_of(net.model(y), tmp_path)

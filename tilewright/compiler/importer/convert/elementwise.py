@@ -9,7 +9,6 @@ from tvm import relax, tirx
 from tvm.ir import GenericConst
 
 from tilewright.compiler.importer.convert.sizes import stock
-from tilewright.errors import UnsupportedModel
 
 
 def clip(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
@@ -114,23 +113,3 @@ def is_inf(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> rel
     if not attrs.get("detect_positive", 1):
         found = relax.op.logical_and(found, relax.op.less(x, zero))
     return found
-
-
-def dropout(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
-    """Dropout that drops nothing: x, and that all of it is kept (ONNX, since version 12)."""
-    x, ratio, training = [*inputs, None, None][:3]
-    trains = training is not None and not _is_zero(training)
-    drops = trains and not (ratio is not None and _is_zero(ratio))
-    if drops and isinstance(training, GenericConst):
-        raise UnsupportedModel(
-            "a dropout that drops values at random",
-            expected="training_mode false",
-            hint="export the model as it is for inference (PyTorch: model.eval() before)",
-        )
-    if opset < 12 or drops:
-        return stock("Dropout", bb, inputs, attrs, opset)
-    return relax.Tuple([x, relax.op.ones_like(x, "bool")])
-
-
-def _is_zero(value: relax.Expr) -> bool:
-    return isinstance(value, GenericConst) and not value.value.numpy().any()

@@ -15,6 +15,7 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from tilewright.compiler.importer.convert import (
     activation,
+    drawing,
     elementwise,
     indexing,
     matrices,
@@ -54,7 +55,6 @@ _OURS: dict[tuple[str, str], Converter] = {
     ("", "DeformConv"): sampling.deform_conv,
     ("", "Det"): matrices.det,
     ("", "EyeLike"): indexing.eye_like,
-    ("", "Dropout"): elementwise.dropout,
     ("", "Elu"): activation.elu,
     ("", "Expand"): reshaping.expand,
     ("", "Gather"): indexing.gather,
@@ -90,6 +90,7 @@ _OURS: dict[tuple[str, str], Converter] = {
     ("", "Unsqueeze"): where_computed("Unsqueeze", (1,), reshaping.unsqueeze),
     ("", "Upsample"): resizing.upsample,
     **{("", name): reduction.reduce(name) for name in reduction.OPERATORS},
+    **drawing.CONVERTERS,
     ("com.microsoft", "Gelu"): activation.gelu,
     ("com.microsoft", "QuickGelu"): activation.quick_gelu,
 }

@@ -356,6 +356,7 @@ class Importer(ONNXGraphImporter):
             self._claim(value.tuple_value, name)
 
     def _convert_operator(self, op_name: str, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+        attrs["tvm_custom"]["result"] = self._node.output[0]
         ours = self._converters.get((domain_of(self._node), op_name))
         if domain_of(self._node) == "" and op_name in small.CONVERTERS:
             kinds = [self._small.get(name) for name in (*self._node.input, *self._node.output)]

@@ -20,7 +20,7 @@ import onnx
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from tilewright.compiler.importer.graph import all_graphs, attribute, subgraphs
+from tilewright.compiler.importer.graph import RANDOM, all_graphs, attribute, subgraphs
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.errors import ModelError
 
@@ -30,18 +30,7 @@ MAX_ROUNDS = 32
 MAX_GROWTH_BYTES = 1 << 20
 
 # Different at every run, or kept for what a converter does with them.
-NEVER_FOLDED = frozenset(
-    {
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
-        "Bernoulli",
-        "Multinomial",
-        "Dropout",
-        "DequantizeLinear",
-    }
-)
+NEVER_FOLDED = RANDOM | {"Dropout", "DequantizeLinear"}
 
 
 # The evaluator's own loops over windows are in Python: minutes for a large one.
