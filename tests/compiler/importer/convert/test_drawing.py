@@ -155,11 +155,12 @@ def test_dropout_in_training_mode(dtype, tmp_path):
         *net.add("Dropout", "x", "", net.const(True, bool), outputs=2),
     ]
     x = np.random.default_rng(0).uniform(1, 2, COUNT).astype(dtype)
+    x[:9] = np.nan
     y, mask, z, other = module_of(net.model(*results), tmp_path)(x)
     for found, kept, ratio in ((y, mask, 0.25), (z, other, 0.5)):
         assert found.dtype == dtype and kept.dtype == bool
         assert abs(kept.mean() - (1 - ratio)) < 4 * 0.5 / math.sqrt(COUNT)
-        expected = np.where(kept, x.astype(np.float64) / (1 - ratio), 0)
+        expected = x.astype(np.float64) * kept / (1 - ratio)
         np.testing.assert_allclose(found, expected, rtol=2 * np.finfo(dtype).eps)
     assert abs(np.corrcoef(mask, other)[0, 1]) < 4 / math.sqrt(COUNT)
 

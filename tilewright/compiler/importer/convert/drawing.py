@@ -127,8 +127,8 @@ def dropout(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> re
 
         def element(*at: tirx.Expr) -> tirx.Expr:
             factor = tirx.Select(training(), 1.0 / (1.0 - share(wide)), tirx.const(1.0, wide))
-            larger = (x[at].astype(wide) * factor).astype(x.dtype)
-            return tirx.Select(kept[at], larger, tirx.const(0.0, x.dtype))
+            # A product, which keeps NaN, as ONNX defines it.
+            return (x[at].astype(wide) * factor * kept[at].astype(wide)).astype(x.dtype)
 
         return [te.compute(x.shape, element, name="dropout"), kept]
 
