@@ -188,13 +188,13 @@ def test_works_with_a_list_of_fusions_that_came_from_elsewhere(tmp_path):
     assert [name.split()[1] for name in nodes] == ["(MatMul)"] * 3 + ["(Add)"] * 3
 
 
-def test_half_precision_keeps_its_type(tmp_path):
+def test_double_precision_keeps_its_type(tmp_path):
     net = Net(x=(2, TOKENS, WIDTH))
-    x = net.Cast("x", to=10)
+    x = net.Cast("x", to=11)
     parts = []
     for number, bias in enumerate((True, False, True)):
-        y = net.MatMul(x, net.const(np.full((WIDTH, WIDTH), number), np.float16))
-        parts.append(net.Add(y, net.const(np.ones(WIDTH), np.float16)) if bias else y)
+        y = net.MatMul(x, net.const(np.full((WIDTH, WIDTH), number), np.float64))
+        parts.append(net.Add(y, net.const(np.ones(WIDTH), np.float64)) if bias else y)
     q, k, v = (
         net.Transpose(net.Reshape(p, net.ints(0, TOKENS, -1, SIZE)), perm=[0, 2, 1, 3])
         for p in parts
@@ -202,4 +202,4 @@ def test_half_precision_keeps_its_type(tmp_path):
     scores = net.MatMul(q, net.Transpose(k, perm=[0, 1, 3, 2]))
     y = net.Cast(net.MatMul(net.Softmax(scores, axis=-1), v), to=1)
     work = fused(net.model(y), tmp_path)
-    assert [(g.spec.n, g.spec.dtype) for g in work.fusions.groups[:1]] == [(3 * WIDTH, "float16")]
+    assert [(g.spec.n, g.spec.dtype) for g in work.fusions.groups[:1]] == [(3 * WIDTH, "float64")]

@@ -170,9 +170,14 @@ def _sliced_open(bb: relax.BlockBuilder, x: relax.Expr, rows: list) -> relax.Exp
     """
     left = []
     for start, end, axis, step in rows:
+        axis %= x.ty.ndim
         size = x.ty.shape[axis]
+        if isinstance(size, IntImm) and step > 0:
+            start, end, step = slice(start, end, step).indices(size.value)
+            if (start, end, step) == (0, size.value, 1):
+                continue
         if step < 0 and end <= -_NO_END and not isinstance(size, IntImm):
-            x = bb.emit(_backwards(bb, x, axis % x.ty.ndim, start, -step))
+            x = bb.emit(_backwards(bb, x, axis, start, -step))
             continue
         if not isinstance(size, IntImm) and end >= _NO_END:
             end = size
