@@ -15,8 +15,8 @@ from tilewright.targets import host, resolve
 
 RESULTS = Path(__file__).resolve().parent / "results"
 _VERSIONED = ("tilewright", "apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime", "numpy")
-# Compared with where it is installed: `pip install --group bench`.
-_OPTIONAL = ("openvino",)
+# Compared with where it is installed (`pip install --group bench`), and what exports programs.
+_OPTIONAL = ("openvino", "torch", "onnxscript")
 
 
 def describe() -> dict[str, Any]:

@@ -127,8 +127,8 @@ def build_job(job: dict[str, Any], _emit: Emit) -> dict[str, Any]:
                     counts[stage.name] = _calls(work.mod)
         except Exception as error:
             text = " ".join(str(error).split())
-            # TVM's errors begin with the operator's definition, and end with what is wrong.
-            text = text if len(text) < 300 else f"{text[:60]} ... {text[-200:]}"
+            # TVM's errors begin with a trace or a definition, and end with what is wrong.
+            text = text if len(text) < 200 else f"... {text[-200:]}"
             return {**counts, "error": f"{stage.name}: {type(error).__name__}: {text}"}
         work.library.rename(folder / f"{job['name']}-{job['road']}.so")
     groups = Counter(group.fusion for group in work.fusions.groups)

@@ -20,6 +20,7 @@ from benchmarks import (
     operators,
     replay,
     spaces,
+    torch_import,
     trials,
     tuning,
     turns,
@@ -61,6 +62,18 @@ def test_latency(tiny, monkeypatch, capsys):
     mean = found["summary"]["1"]["onnxruntime"]["geometric_mean"]
     assert mean == pytest.approx(run["ratios"]["onnxruntime"]["median"])
     assert "geometric mean onnxruntime/ours" in capsys.readouterr().out
+
+
+def test_programs_of_pytorch_on_both_roads(tiny, tmp_path, capsys):
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    words = ["--programs", "branch", "--folder", str(tmp_path / "built"), "--seconds", "0.01"]
+    assert torch_import.main(words) == 0
+    found = json.loads((machine.RESULTS / "torch_import.json").read_text())["models"]["branch"]
+    assert list(found["roads"]) == list(found["errors"]) == ["onnx", "relax"]
+    assert all(error < 1e-6 for error in found["errors"].values())
+    assert found["run"]["ratios"]["relax"]["median"] > 0
+    assert "branch" in capsys.readouterr().out
 
 
 def test_latency_resumes(tiny, monkeypatch):

@@ -1,7 +1,7 @@
 """PyTorch programs (`torch.export.save`, .pt2) as ONNX files, through PyTorch's own exporter.
 
-Not through Relax's front end for them: ONNX is what names, checks and localising speak of, and what
-the reference runs (benchmarks/torch_import.py compares both).
+Not through Relax's front end for them: its graphs are the same or larger, and slower then
+(docs/pytorch.md has the figures), and ONNX is what names, checks and the reference speak of.
 Source: https://docs.pytorch.org/docs/stable/user_guide/torch_compiler/export/pt2_archive.html
 """
 
