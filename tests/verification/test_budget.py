@@ -201,3 +201,20 @@ def test_reduction_length(op, attrs, known, terms):
 def test_unit_roundoff():
     assert unit_roundoff(np.dtype("float32")) == 2.0**-24
     assert unit_roundoff(np.dtype("int64")) == 0
+
+
+def test_a_loop_errs_as_much_as_its_steps_together():
+    body = helper.make_graph(
+        [helper.make_node("MatMul", ["s", "w"], ["t"])],
+        "body",
+        [
+            models.value("i", (), TensorProto.INT64),
+            models.value("c", (), TensorProto.BOOL),
+            models.value("s", (2, 32)),
+        ],
+        [models.value("c", (), TensorProto.BOOL), models.value("t", (2, 32))],
+    )
+    loop = helper.make_node("Loop", ["m", "", "x"], ["y"], body=body)
+    assert reduction_length(loop, {"x": [2, 32]}) == 20 * 32
+    scan = helper.make_node("Scan", ["x", "z"], ["y"], body=body, num_scan_inputs=1)
+    assert reduction_length(scan, {"x": [2, 32], "z": [50, 3]}) == 50 * 32

@@ -24,6 +24,7 @@ import numpy as np
 import onnx
 
 from tilewright.compiler.importer.graph import attribute, reads, subgraphs
+from tilewright.compiler.importer.input_values import MOST_STEPS_DRAWN
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.compiler.importer.normalise.fold import Shape, infer_shapes, inner_shapes
 
@@ -80,10 +81,10 @@ def _measure(
     """
     for node in nodes:
         total = max((paths.get(name, 0.0) for name in reads(node)), default=0.0)
-        if inner := subgraphs(node):
-            for graph in inner:
+        if node.op_type == "If":
+            for graph in subgraphs(node):
                 # Values of different branches may have one name.
-                seen = {**paths, **dict.fromkeys((value.name for value in graph.input), total)}
+                seen = dict(paths)
                 _measure(graph.node, seen, shapes, terms)
                 total = max([total, *(seen.get(value.name, 0.0) for value in graph.output)])
         else:
@@ -111,6 +112,8 @@ def _floor(graph: onnx.GraphProto, output: str) -> float:
 
 def reduction_length(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
     """K: how many terms the operator sums for one element of its result."""
+    if node.op_type in ("Loop", "Scan"):
+        return _loop_length(node, shapes)
     x = shapes.get(node.input[0], []) if node.input else []
     if node.op_type in ("Conv", "ConvTranspose"):
         weights = shapes.get(node.input[1], [])
@@ -140,6 +143,17 @@ def reduction_length(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
     if node.op_type in ("CumSum", "Einsum", "Attention", "MultiHeadAttention") and x:
         return max(x)
     return 1
+
+
+def _loop_length(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
+    """K of all steps of a loop, one after the other."""
+    (body,) = subgraphs(node)
+    dims = {value.name: value.type.tensor_type.shape.dim for value in body.input}
+    inside = {name: [dim.dim_value or 1 for dim in sizes] for name, sizes in dims.items()}
+    terms = sum(reduction_length(child, {**shapes, **inside}) for child in body.node)
+    # How often a Loop runs is drawn, and a Scan runs along one of these axes.
+    scanned = [size for name in node.input for size in shapes.get(name, [])]
+    return terms * (max(scanned, default=1) if node.op_type == "Scan" else MOST_STEPS_DRAWN)
 
 
 def _sized(shape: Shape, dims: dict[str, int]) -> list[int]:

@@ -17,6 +17,7 @@ from onnx.reference import ReferenceEvaluator
 
 from tilewright.compiler.importer.graph import all_graphs, attribute
 from tilewright.compiler.importer.model import OnnxModel
+from tilewright.verification.reference_loops import Loop, Scan
 from tilewright.verification.reference_ops import OPERATORS
 
 # Smaller types keep theirs: a cast to float8 is part of what the model computes.
@@ -42,7 +43,7 @@ class DoubleReference:
         _widen(proto)
         self._weights = {name: _wide(array) for name, array in model.weights.items()}
         try:
-            self._evaluator = ReferenceEvaluator(proto, new_ops=[*OPERATORS])
+            self._evaluator = ReferenceEvaluator(proto, new_ops=[*OPERATORS, Loop, Scan])
         except Exception as error:
             raise NoReference(" ".join(str(error).split())[:200]) from error
 

@@ -20,7 +20,7 @@ from tilewright.compiler.importer.normalise.fold import Shape, infer_shapes
 from tilewright.compiler.importer.small_values import small_values
 
 # More than a loop takes in a row without halving (`convert.repeat`).
-_STEPS = 20
+MOST_STEPS_DRAWN = 20
 _PASSES_VALUES_ON = ("Cast", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity", "Expand")
 # One more than what a mask or a flag may be.
 _FLAG = 2
@@ -69,7 +69,7 @@ def _limit_of(graph: onnx.GraphProto, name: str, shapes: dict[str, Shape]) -> in
             rows = table[attribute(node, "axis", 0)] if table else None
             found.append(rows if isinstance(rows, int) else None)
         elif node.op_type == "Loop" and node.input[0] == name:
-            found.append(_STEPS)
+            found.append(MOST_STEPS_DRAWN)
         elif node.op_type in _PASSES_VALUES_ON and node.input[0] == name:
             found.append(_limit_of(graph, node.output[0], shapes))
     return min((rows for rows in found if rows), default=None)

@@ -238,6 +238,21 @@ def test_a_state_may_grow(tmp_path: Path):
     answers_each(proto, tmp_path, *each, tolerance=1e-4)
 
 
+def test_two_states_that_begin_alike(tmp_path: Path):
+    proto = text_model("""
+    g (int64 m, float[2] x) => (float[2] y, float[2] z) {
+      true = Constant<value = bool {1}>()
+      y, z = Loop <
+          body = b (int64 i, bool ci, float[2] s, float[2] t)
+            => (bool co, float[2] u, float[2] v) {
+        co = Identity(ci)
+        u = Add(s, t)
+        v = Identity(s)
+      }> (m, true, x, x)
+    }""")
+    answers_each(proto, tmp_path, *({"m": np.array(m), "x": _values(2)} for m in (0, 1, 12)))
+
+
 def test_branches_in_a_body(tmp_path: Path):
     proto = text_model("""
     g (int64 m, float[3] x) => (float[3] y, float[k,3] ys) {

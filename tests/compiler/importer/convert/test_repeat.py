@@ -25,7 +25,7 @@ def _built(step, states: dict[str, tuple]) -> tuple[tvm.IRModule, list[relax.Exp
                 bb,
                 steps,
                 None,
-                params,
+                [*params.items()],
                 lambda number, old: step(bb, x, number, old),
                 in_dataflow=True,
             )
@@ -43,7 +43,7 @@ def _numbers(mod: tvm.IRModule, *arrays: np.ndarray) -> list[np.ndarray]:
 def _adds(bb, x, number, old):
     (state,) = old
     row = bb.emit(relax.op.sum(x, 0))
-    return Step(None, [bb.emit(relax.op.add(state, row))], {"row": state})
+    return Step(None, [bb.emit(relax.op.add(state, row))], [("row", state)])
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 15, 16, 17, 47, 48, 49, 112, 3000])
@@ -67,7 +67,7 @@ def test_values_and_sizes_from_around_become_parameters():
 def test_a_size_that_changes_is_open():
     def doubles(bb, x, number, old):
         (state,) = old
-        return Step(None, [bb.emit(relax.op.concat([state, state]))], {})
+        return Step(None, [bb.emit(relax.op.concat([state, state]))], [])
 
     mod, (last,) = _built(doubles, {"state": (1, 3)})
     assert isinstance(last.ty.shape[0], tvm.tirx.Var) and int(last.ty.shape[1]) == 3
@@ -82,7 +82,7 @@ def test_sizes_that_stay_are_known():
 
 def test_refuses_another_type():
     def casts(bb, x, number, old):
-        return Step(None, [bb.emit(relax.op.astype(old[0], "float16"))], {})
+        return Step(None, [bb.emit(relax.op.astype(old[0], "float16"))], [])
 
     with pytest.raises(UnsupportedModel, match=r"'state' changes its type .* float32 .* float16"):
         _built(casts, {"state": (3,)})
@@ -91,7 +91,7 @@ def test_refuses_another_type():
 def test_refuses_rows_of_different_sizes():
     def grows(bb, x, number, old):
         (state,) = old
-        return Step(None, [bb.emit(relax.op.concat([state, state]))], {"row": state})
+        return Step(None, [bb.emit(relax.op.concat([state, state]))], [("row", state)])
 
     with pytest.raises(UnsupportedModel, match="'row' need not have one size"):
         _built(grows, {"state": (1, 3)})

@@ -68,9 +68,9 @@ def loop(around: Around, node: onnx.NodeProto) -> list[relax.Expr]:
         made = around.inside(body, given=dict(zip(inputs, [*own, *states], strict=True)))
         made = _as_declared(bb, body, made, known)
         last, given = made[1 : 1 + len(names)], made[1 + len(names) :]
-        return Step(_unless_true(bb, made[0]), last, dict(zip(results, given, strict=True)))
+        return Step(_unless_true(bb, made[0]), last, [*zip(results, given, strict=True)])
 
-    states = {name: sized(bb, around.tensor(name)) for name in names}
+    states = [(name, sized(bb, around.tensor(name))) for name in names]
     done = repeat(bb, limit, first, states, step, in_dataflow=_is_straight(body))
     return [*done.states, *(done.stacked(place) for place in range(len(results)))]
 
@@ -111,9 +111,9 @@ def scan(around: Around, node: onnx.NodeProto) -> list[relax.Expr]:
         made = around.inside(body, given=dict(zip(inputs, [*states, *slices], strict=True)))
         made = _as_declared(bb, body, made, known)
         given = zip(results, made[len(names) :], strict=True)
-        return Step(None, made[: len(names)], dict(given))
+        return Step(None, made[: len(names)], [*given])
 
-    states = {name: sized(bb, around.tensor(name)) for name in names}
+    states = [(name, sized(bb, around.tensor(name))) for name in names]
     done = repeat(bb, limit, None, states, step, in_dataflow=_is_straight(body))
     each = zip(out_axes, out_back, strict=True)
     stacks = [done.stacked(n, axis, backwards=bool(b)) for n, (axis, b) in enumerate(each)]

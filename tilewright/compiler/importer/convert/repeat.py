@@ -45,14 +45,14 @@ Sizes = list[Size | None]
 
 @dataclass(frozen=True)
 class Step:
-    """What one step makes: the condition of a next one, the states, and by name what is stacked.
+    """What one step makes: the condition of a next one, the states, and what is stacked.
 
-    The condition is a scalar of bool; None is true.
+    The condition is a scalar of bool; None is true. What is stacked has names for errors.
     """
 
     condition: relax.Expr | None
     states: Sequence[relax.Expr]
-    given: Mapping[str, relax.Expr]
+    given: Sequence[tuple[str, relax.Expr]]
 
 
 Body = Callable[[relax.Expr, list[relax.Expr]], Step]
@@ -87,7 +87,7 @@ def repeat(
     bb: relax.BlockBuilder,
     limit: relax.Expr | None,
     condition: relax.Expr | None,
-    states: Mapping[str, relax.Expr],
+    states: Sequence[tuple[str, relax.Expr]],
     step: Body,
     *,
     in_dataflow: bool,
@@ -102,13 +102,13 @@ def repeat(
 
     Raises UnsupportedModel where a state changes its type, or what is stacked its size.
     """
-    start = list(states.values())
+    start = [value for _, value in states]
     sizes: list[Sizes] = [list(value.ty.shape) for value in start]
     while True:
         made = _Step(bb, start, sizes, limit, step, in_dataflow=in_dataflow)
         wider = [
             _widened(name, before, have, after)
-            for (name, before), have, after in zip(states.items(), sizes, made.states, strict=True)
+            for (name, before), have, after in zip(states, sizes, made.states, strict=True)
         ]
         if [*map(_changing, wider)] == [*map(_changing, sizes)]:
             break
@@ -198,7 +198,7 @@ class _Step:
         with _block(bb, in_dataflow=in_dataflow) as block:
             made = step(number, states)
             self.states = [bb.emit(value) for value in made.states]
-            given = [sized(bb, bb.emit(value)) for value in made.given.values()]
+            given = [sized(bb, bb.emit(value)) for _, value in made.given]
             written = [self._written(bb, number, row) for row in given]
             following = bb.emit(relax.op.add(number, relax.const(1, "int64")))
             goes_on = _goes_on(bb, made.condition, following, limit)
@@ -209,7 +209,7 @@ class _Step:
         self.always = made.condition is None
         self.around = relax.analysis.free_vars(relax.Function(self.params, self.body, result.ty))
         self.sizes = self._outer_sizes()
-        for name, row in zip(made.given, self.rows, strict=True):
+        for (name, _), row in zip(made.given, self.rows, strict=True):
             if {*_sizes(row.shape.values)} - {*self.sizes}:
                 raise UnsupportedModel(
                     f"what the steps give as {name!r} need not have one size: {[*row.shape]}",
