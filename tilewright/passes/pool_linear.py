@@ -4,8 +4,7 @@ Before   y = matmul(reshape(mean(x)), w) + b
 After    y = pool_linear(x, w, b)
 
 Declines when the mean is not over all positions of each channel, when it is reshaped to another
-shape than [batch, channels], when how many positions there are is open, or when the bias is not one
-value per column.
+shape than [batch, channels], or when the bias is not one value per column.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from tilewright.ops import GemmSpec, Step
 from tilewright.passes.fusion import Decline, Fusion
 from tilewright.passes.linear import product
 from tilewright.passes.pattern import Any, Graph, Match, Op, Pattern, maybe
-from tilewright.passes.shapes import GIVE_SIZES, OPEN, is_open, is_per_channel, shape_of
+from tilewright.passes.shapes import is_per_channel, shape_of
 
 _RESHAPES = ("relax.reshape", "relax.squeeze")
 
@@ -35,8 +34,6 @@ def accept(match: Match, graph: Graph) -> GemmSpec | Decline:
     axes = sorted(int(axis) % len(x) for axis in mean.attrs.axis or range(len(x)))
     if axes != list(range(2, len(x))) or len(x) < 3:
         return Decline(f"the mean is over axes {axes}, want all positions", at=match["mean"])
-    if is_open(x[2:]):
-        return Decline(OPEN, at=match["mean"], mend=GIVE_SIZES)
     flat = shape_of(graph.bound(match["matmul"])[1].args[0])
     if flat != x[:2] or len(w) != 2:
         return Decline(f"the product is of {flat} and {w}, want {x[:2]}", at=match["matmul"])

@@ -5,10 +5,10 @@ Before   x = act(depthwise([act(conv1x1(v, w4) + b4)], w5) + b5)
 After    z = squeeze_excitation(v, w4, b4, w5, b5, w1, b1, w2, b2, w3, b3[, r])
 
 Both layers may be 1x1 convolutions or matrix products with reshapes around them. Declines when
-the mean is not over all positions of each channel, how many there are is open, or a layer is no 1x1
-convolution. A scaled value that several read keeps the projection outside; so does whatever
-`conv_block` declines. What makes x is inside where it is a depthwise convolution, the pointwise one
-before it too.
+the mean is not over all positions of each channel, or a layer is no 1x1 convolution. A scaled value
+that several read keeps the projection outside; so does whatever `conv_block` declines. What makes x
+is inside where it is a depthwise convolution, the pointwise one before it too. Where it is open how
+many positions there are, the convolutions stay outside.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ def accept(match: Match, graph: Graph) -> SqueezeExcitationSpec | Decline:
     w1, w2 = shape_of(match["w1"]), shape_of(match["w2"])
     if any(size != 1 for w in (w1, w2) for size in w[2:]):
         return Decline(f"the layers have kernels {w1[2:]} and {w2[2:]}, want 1x1", at=match["mean"])
-    if is_open(x[2:]):
-        return Decline(OPEN, at=match["mean"], mend=GIVE_SIZES)
     before = _before(match, graph)
     if isinstance(before, Decline):
         return before
+    if is_open(x[2:]) and (projection or before):
+        return Decline(OPEN, at=match["mean"], mend=GIVE_SIZES, near=False)
     return SqueezeExcitationSpec(
         dtype=str(match["made"].ty.dtype),
         x=x,

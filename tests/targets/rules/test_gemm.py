@@ -4,7 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.compiling import module_of
 from tests.examples import examples
+from tests.net import Net
 from tests.targets.rules.lowering import close, group, run, run_open
 from tilewright.ops import GemmSpec, MlpSpec, Step
 from tilewright.targets.catalog import CATALOG
@@ -46,10 +48,14 @@ def test_pooled_over_an_open_batch():
         close(y, x[:n].astype("f8").mean((2, 3)) @ w, 21)
 
 
-def test_refuses_pools_over_open_positions():
-    x, w = _floats(0, (5, 21, 5, 7), (21, 10))
-    spec = GemmSpec("float32", ("n", 21, 5, "w"), w.shape, True, pooled=True)
-    assert "open" in lower(group(spec, ("n", 10), x=x, w=w), CATALOG[0])["linear"]
+def test_pooled_over_open_positions(tmp_path):
+    net = Net(x=("n", 21, "h", "w"))
+    x, w = _floats(0, (2, 21, 33, 47), (21, 10))
+    model = net.model(net.MatMul(net.Flatten(net.GlobalAveragePool("x")), net.const(w)))
+    module = module_of(model, tmp_path)
+    assert "linear" in {kernel["rule"] for kernel in module.manifest["kernels"]}
+    for part in (x, x[:1, :, :1, :1], x[:, :, 5:, :9]):
+        close(module(part), part.astype("f8").mean((2, 3)) @ w, 21)
 
 
 def test_pooled():

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.compiling import module_of
+from tests.net import Net
 from tests.targets.rules.convolutions import floats, reference
 from tests.targets.rules.lowering import AVX2, close, group, run, run_group, run_open
 from tilewright.ops import ConvSpec, SqueezeExcitationSpec, Step
@@ -117,7 +119,21 @@ def test_the_tensor_is_read_once():
     assert name == "squeeze_excitation"
 
 
-@pytest.mark.parametrize("x", [("n", "c", 5, 6), ("n", CHANNELS, "h", 6)])
-def test_refuses_other_open_sizes(x):
-    call = group(_spec(x, None), x, **_layers())
-    assert "open" in SQUEEZE_EXCITATION.refuses(call, AVX2)
+def test_refuses_open_channels():
+    x = ("n", "c", 5, 6)
+    assert "channels are open" in SQUEEZE_EXCITATION.refuses(
+        group(_spec(x, None), x, **_layers()), AVX2
+    )
+
+
+def test_open_positions(tmp_path):
+    net = Net(x=("n", CHANNELS, "h", "w"))
+    layers = _layers()
+    w1, b1, w2, b2 = (net.const(layers[name]) for name in ("w1", "b1", "w2", "b2"))
+    inner = net.Relu(net.Add(net.Conv(net.GlobalAveragePool("x"), w1), b1))
+    model = net.model(net.Mul("x", net.Sigmoid(net.Add(net.Conv(inner, w2), b2))))
+    module = module_of(model, tmp_path, threads=2)
+    assert "squeeze_excitation" in {kernel["rule"] for kernel in module.manifest["kernels"]}
+    for shape in ((1, CHANNELS, 1, 1), (3, CHANNELS, 9, 7), (2, CHANNELS, 40, 81)):
+        (x,) = floats(4, shape)
+        close(module(x), _scaled(x.astype("f8"), **layers), CHANNELS)

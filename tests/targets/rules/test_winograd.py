@@ -132,7 +132,7 @@ def test_the_tile_size_follows_from_the_shape(spec, size):
         ({"dtype": "float16"}, False, "dtype float16"),
         ({}, False, None),
         ({"x": ("n", 64, 56, 56)}, False, None),
-        ({"x": ("n", 64, 56, "w")}, False, "its spatial sizes are open"),
+        ({"x": ("n", "c", 56, 56)}, False, "its channels are open"),
     ],
 )
 def test_refuses(changed, exact, reason):

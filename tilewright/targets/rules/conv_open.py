@@ -360,7 +360,8 @@ class _Depthwise:
         return seq([made, *zeros, loop(p.kernel[0], taps_of, "kh"), *stores])
 
 
-def _refuses(call: GroupCall, target: Target) -> str | None:
+def refuses(call: GroupCall) -> str | None:
+    """Why there is no kernel for a convolution; None where there is."""
     spec: ConvSpec = call.spec
     if all(isinstance(size, int) for size in spec.x[2:]):
         return "its spatial sizes are known"
@@ -376,6 +377,10 @@ def _refuses(call: GroupCall, target: Target) -> str | None:
     if missing := [n for n in (*spec.x, *call.result.shape) if n not in known]:
         return f"no argument has the size {missing[0]}"
     return None
+
+
+def _refuses(call: GroupCall, target: Target) -> str | None:
+    return refuses(call)
 
 
 def _is_spread(spec: ConvSpec) -> bool:

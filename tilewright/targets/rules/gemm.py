@@ -69,8 +69,8 @@ def _refuses_linear(call: GroupCall, target: Target) -> str | None:
     spec: GemmSpec = call.spec
     if not spec.constant_weights or len(spec.w) != 2:
         return "the weights are computed at run time, or have a batch"
-    if spec.pooled and not all(isinstance(size, int) for size in spec.x[1:]):
-        return "it pools over open sizes"
+    if spec.pooled and not isinstance(spec.x[1], int):
+        return "it pools, and its channels are open"
     if spec.dtype != "float32":
         return f"dtype {spec.dtype}"
     return Epilogue.refuses(spec.epilogue, -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from tvm import tirx
 
@@ -12,6 +13,7 @@ from tilewright.targets.rules.register_tile import lanes_of
 from tilewright.targets.rules.rule import Given, Launch, last
 from tilewright.targets.rules.tir import (
     FEWEST_ELEMENTS,
+    Flat,
     Index,
     Kernel,
     Stmt,
@@ -34,7 +36,10 @@ def mean_launch(name: str, x: Shape, target: Target, source: Given | int | None 
     """X [n, *positions, c], channels last, to its mean [n, c]; `x` has channels second."""
     kernel = Kernel(name)
     values = kernel.param(last(x), "float32", "x")
-    images, channels, positions = kernel.size(x[0]), x[1], math.prod(x[2:])
+    images, channels = kernel.size(x[0]), x[1]
+    sizes = [kernel.size(size) for size in x[2:]]
+    lines, columns = math.prod(sizes[:-1]), sizes[-1]
+    positions = lines * columns
     out = kernel.param(x[:2], "float32", "y")
     lanes = lanes_of(target)
     wide = VECTORS * lanes
@@ -49,23 +54,36 @@ def mean_launch(name: str, x: Shape, target: Target, source: Given | int | None 
         return branch(place < full, span(image, place * wide, wide), tail) if full else tail
 
     def span(image: tirx.Expr, start: tirx.Expr, width: int) -> Stmt:
-        acc, made = local(width, "float32", "acc")
+        total, made = local(width, "float32", "total")
+        acc, made_too = local(width, "float32", "acc")
         parts = pieces(width, lanes)
         begin = image * (positions * channels) + start
-        steps = [made, *(acc.store(at, number(0.0, "float32", n), n) for at, n in parts)]
 
-        def add(p: tirx.Expr) -> Stmt:
-            row = begin + p * channels
-            return seq(
-                acc.store(at, acc.load(at, n) + values.load(row + at, n), n) for at, n in parts
-            )
+        def clear(sums: Flat) -> list[Stmt]:
+            return [sums.store(at, number(0.0, "float32", n), n) for at, n in parts]
 
-        steps.append(loop(positions, add, "p"))
+        def add(sums: Flat, more: Callable[[int, int], tirx.Expr]) -> list[Stmt]:
+            return [sums.store(at, sums.load(at, n) + more(at, n), n) for at, n in parts]
+
+        def line(number_of: tirx.Expr) -> Stmt:
+            def position(p: tirx.Expr) -> Stmt:
+                row = begin + (number_of * columns + p) * channels
+                return seq(add(acc, lambda at, n: values.load(row + at, n)))
+
+            # Rounding errors grow with how many numbers are added to one.
+            return seq([*clear(acc), loop(columns, position, "p"), *add(total, acc.load)])
+
+        steps = [made, made_too, *clear(total), loop(lines, line, "line")]
         place = image * channels + start
         for at, n in parts:
-            mean = acc.load(at, n) * number(1.0 / positions, "float32", n)
-            steps.append(out.store(place + at, mean, n))
+            steps.append(out.store(place + at, total.load(at, n) * share(n), n))
         return seq(steps)
+
+    def share(n: int) -> tirx.Expr:
+        if isinstance(positions, int):
+            return number(1.0 / positions, "float32", n)
+        one = number(1.0, "float32") / tirx.Cast("float32", positions)
+        return one if n == 1 else tirx.Broadcast(one, n)
 
     many = worth_threads(images * positions * channels, FEWEST_ELEMENTS)
     body = loop(images * spans, piece, "span", parallel=many)

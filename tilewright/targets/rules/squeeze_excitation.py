@@ -53,8 +53,8 @@ def _refuses(call: GroupCall, target: Target) -> str | None:
     spec: SqueezeExcitationSpec = call.spec
     if spec.dtype != "float32":
         return f"dtype {spec.dtype}"
-    if not all(isinstance(size, int) for size in spec.x[1:]):
-        return "its channels or its spatial sizes are open"
+    if not isinstance(spec.x[1], int):
+        return "its channels are open"
     if any(call.get(role).array is None for role in ("w1", "w2")):
         return "the weights are computed at run time"
     if reason := Epilogue.refuses((spec.activation, spec.gate), None):
@@ -169,7 +169,8 @@ def _matrix(w: np.ndarray, inputs: int) -> np.ndarray:
 def _scaled(name: str, x: Given | int, gate: int, shape: Shape, target: Target) -> Launch:
     """X [n, *positions, c] times a gate [n, c]."""
     kernel = Kernel(name)
-    images, channels, positions = kernel.size(shape[0]), shape[1], math.prod(shape[2:])
+    images, channels = kernel.size(shape[0]), shape[1]
+    positions = math.prod(kernel.size(size) for size in shape[2:])
     values = kernel.param(last(shape), "float32", "x")
     gates = kernel.param(shape[:2], "float32", "gate")
     out = kernel.param(last(shape), "float32", "y")

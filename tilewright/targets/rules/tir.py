@@ -93,6 +93,18 @@ def bind(value: Index, name: str, body: Callable[[tirx.Expr], Stmt]) -> Stmt:
     return seq([tirx.Bind(var, value), body(var)])
 
 
+def opaque(value: Index, name: str, body: Callable[[tirx.Expr], Stmt]) -> Stmt:
+    """As `bind`, for a value whose definition TVM shall not look into.
+
+    Its code generation writes every address out down to the sizes, to see how it is aligned; with
+    divisions by open sizes in it that takes seconds.
+    """
+    if isinstance(value, int):
+        return body(index(value))
+    place, made = local(1, INDEX, name)
+    return seq([made, place.store(0, value), body(place.load(0))])
+
+
 def branch(condition: tirx.Expr, then: Stmt, otherwise: Stmt | None = None) -> Stmt:
     """`then` where `condition` holds, else `otherwise`."""
     return tirx.IfThenElse(condition, then, otherwise)

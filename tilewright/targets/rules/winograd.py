@@ -10,6 +10,7 @@ out of the sums. Tiles at the bottom and the right may reach over the end of the
 
 Where there are many tiles, one kernel does all three for blocks of them, and a block's V and M stay
 in L2. Else each is a kernel of its own, and the matrices are the pieces that run in parallel.
+Where spatial sizes are open it is always blocks (winograd_open.py).
 
 Source: Lavin and Gray 2016, arXiv:1509.09308. The error is larger than a plain sum's
 (winograd_matrices.py, docs/verification.md), which is why the rule refuses exact compilations.
@@ -17,12 +18,15 @@ Source: Lavin and Gray 2016, arXiv:1509.09308. The error is larger than a plain 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 import numpy as np
 from tvm import tirx
 from tvm.tirx import Stmt
 
 from tilewright.ops import ConvSpec, Step
-from tilewright.targets.rules import conv
+from tilewright.targets.rules import conv, conv_open
 from tilewright.targets.rules.blocking import FLOAT_BYTES, Blocking, shares, undivided
 from tilewright.targets.rules.contraction import Product, Store, contraction, contractions
 from tilewright.targets.rules.epilogue import Epilogue, epilogue_operands
@@ -46,13 +50,16 @@ from tilewright.targets.rules.tir import (
 )
 from tilewright.targets.rules.weighted import WeightedKernel
 from tilewright.targets.rules.winograd_matrices import POINTS, TAPS, transformed_weights
-from tilewright.targets.rules.winograd_tiles import Tiling, spread, store_tile, transform_tile
+from tilewright.targets.rules.winograd_open import OpenTiling
+from tilewright.targets.rules.winograd_tiles import Tiling, spread
 from tilewright.targets.target import Target
 
 # Register tiles of a block: with fewer the weights, read once a block, are read too often.
 FEWEST, MOST = 2, 4
 # Panels of results that a block computes before it transforms them: M takes as much of L2 as V.
 STRIP = 4
+# Rows and columns that open sizes are taken for.
+OPEN_SIZE = (64, 64)
 # For one vector of V or M: it is loaded and stored twice, and a few multiply-adds go into it.
 TRANSFORM_CYCLES = 4
 
@@ -63,12 +70,12 @@ def input_transform(name: str, x: Given | int, tiling: Tiling, target: Target) -
     values = kernel.param(tiling.g.x_last, "float32", "x")
     shape = tiling.shape(tiling.g.channels)
     out = kernel.param(shape, "float32", "v")
+    tiles = tiling.within(kernel, target)
 
     def one(tile: Index) -> Stmt:
-        base = tiling.row(tile, tiling.g.channels)
-        return transform_tile(tiling, values, out, tile, base, shape[-1], target)
+        return tiles.transform(values, out, tile, tiling.row(tile, tiling.g.channels), shape[-1])
 
-    body = loop(kernel.size(tiling.g.repeats) * tiling.tiles, one, "tile", parallel=True)
+    body = loop(tiles.count, one, "tile", parallel=True)
     return Launch(kernel.finish(body), (x,), shape, "float32")
 
 
@@ -107,7 +114,9 @@ def products(name: str, v: int, w: np.ndarray, tiling: Tiling, target: Target) -
     return Launch(kernel.finish(body), (v, packed), m_shape, "float32")
 
 
-def _packed(w: np.ndarray, tiling: Tiling, blocking: Blocking, target: Target) -> Packed:
+def _packed(
+    w: np.ndarray, tiling: Tiling | OpenTiling, blocking: Blocking, target: Target
+) -> Packed:
     """U as [matrices][panels]."""
     lanes, (n, c) = lanes_of(target), w.shape[:2]
     return packed_columns(
@@ -133,13 +142,13 @@ def output_transform(
     values = kernel.param(shape, "float32", "m")
     operands, inputs = epilogue_operands(kernel, arrays, g.out_channels, g.y_last, lanes_of(target))
     out = kernel.param(g.y_last, "float32", "y")
-    epilogue = Epilogue(steps, operands)
+    epilogue, tiles = Epilogue(steps, operands), tiling.within(kernel, target)
 
     def one(tile: Index) -> Stmt:
         base, n = tiling.row(tile, g.out_channels), g.out_channels
-        return store_tile(tiling, values, tile, base, shape[-1], 0, n, out, epilogue, target)
+        return tiles.store(values, tile, base, shape[-1], 0, n, out, epilogue)
 
-    body = loop(kernel.size(g.repeats) * tiling.tiles, one, "tile", parallel=True)
+    body = loop(tiles.count, one, "tile", parallel=True)
     return Launch(kernel.finish(body), (m, *inputs), g.y_last, "float32")
 
 
@@ -147,17 +156,18 @@ def blocked(
     name: str,
     x: Given | int,
     w: np.ndarray,
-    tiling: Tiling,
+    tiling: Tiling | OpenTiling,
     rows: int,
     steps: tuple[Step, ...],
     arrays: tuple[np.ndarray | Given | int, ...],
     target: Target,
 ) -> Launch:
     """The whole convolution, in blocks of `rows` tiles."""
-    g, depth, n = tiling.g, tiling.g.channels, tiling.g.out_channels
+    n, depth = w.shape[:2]
     blocking = undivided(name, rows, n, depth, target)
     packed = _packed(w, tiling, blocking, target)
-    k = WeightedKernel(name, g.x_last, packed, g.y_last, steps, arrays, lanes_of(target))
+    k = WeightedKernel(name, tiling.x_last, packed, tiling.y_last, steps, arrays, lanes_of(target))
+    tiles = tiling.within(k.kernel, target)
     strip = STRIP * blocking.vectors * lanes_of(target)
     v_stride = spread(rows * depth)
 
@@ -165,7 +175,7 @@ def blocked(
         v, made = workspace(tiling.matrices * v_stride, "float32", "v")
 
         def row(t: Index) -> Stmt:
-            return transform_tile(tiling, k.x, v, first + t, t * depth, v_stride, target)
+            return tiles.transform(k.x, v, first + t, t * depth, v_stride)
 
         whole, rest = divmod(n, strip)
         parts = [made, loop(rows, row, "row")]
@@ -197,17 +207,14 @@ def blocked(
             return contraction(product, blocking, store, target, parallel=False)
 
         def row(t: Index) -> Stmt:
-            return store_tile(
-                tiling, m, first + t, t * wide, m_stride, start, wide, k.y, k.epilogue, target
-            )
+            return tiles.store(m, first + t, t * wide, m_stride, start, wide, k.y, k.epilogue)
 
         return seq([made, loop(tiling.matrices, matrix, "matrix"), loop(rows, row, "row")])
 
-    tiles = k.kernel.size(g.repeats) * tiling.tiles
     # The last block begins early enough to be whole: what two blocks compute is the same.
     body = loop(
-        ceil_div(tiles, rows),
-        lambda b: bind(tirx.min(b * rows, tiles - rows), "first", block),
+        ceil_div(tiles.count, rows),
+        lambda b: bind(tirx.min(b * rows, tiles.count - rows), "first", block),
         "block",
         parallel=True,
     )
@@ -244,12 +251,12 @@ def winograd(
     )
 
 
-def best_size(g: Geometry, target: Target) -> int | None:
-    """The tile size that takes the fewest cycles; None where the direct loop nest does."""
+def best_size(g: Geometry, target: Target, sizes: Iterable[int] = POINTS) -> int | None:
+    """Of `sizes` of tiles that which takes the fewest cycles; None where the direct nest does."""
     c, n = g.channels, g.out_channels
     direct = product_cycles(g.positions, n, TAPS * TAPS * c, target)
     cycles: dict[int | None, float] = {None: direct}
-    for size in POINTS:
+    for size in sizes:
         tiling = Tiling(g, size)
         # V and M are written and read, in L2 where they fit.
         numbers = tiling.matrices * tiling.tiles * (c + n)
@@ -266,27 +273,53 @@ def _refuses(call: GroupCall, target: Target) -> str | None:
     spec: ConvSpec = call.spec
     if call.exact:
         return "it errs more than a plain sum, and exact algorithms are asked for"
-    if reason := conv.refuses(spec):
+    if reason := conv_open.refuses(call) if _is_open(spec) else conv.refuses(spec):
         return reason
-    plain = spec.w[2:] == (TAPS, TAPS) and spec.groups == 1
+    plain = spec.w[2:] == (TAPS, TAPS) and spec.groups == 1 and not spec.transposed
     if not plain or {*spec.strides, *spec.dilation} != {1}:
         return "it is no 3x3 convolution with strides, dilation and groups of 1"
     return None
 
 
+def _is_open(spec: ConvSpec) -> bool:
+    return any(not isinstance(size, int) for size in spec.x[2:])
+
+
 def _slower(call: GroupCall, target: Target) -> str | None:
-    better = best_size(Geometry(call.spec), target)
+    better = _best(call.spec, target)
     return "the direct loop nest takes less time" if better is None else None
+
+
+def _best(spec: ConvSpec, target: Target) -> int | None:
+    """The best size of tiles; where spatial sizes are open, of those with blocks that fit L2."""
+    if not _is_open(spec):
+        return best_size(Geometry(spec), target)
+    g = Geometry(_closed(spec))
+    return best_size(g, target, [n for n in POINTS if block_rows(Tiling(g, n), target)])
+
+
+def _closed(spec: ConvSpec) -> ConvSpec:
+    """One image of the size that open ones are taken for, with an output for each position."""
+    return replace(spec, x=(1, spec.x[1], *OPEN_SIZE), padding=(1,) * 4)
 
 
 def _lower(call: GroupCall, target: Target) -> Lowered:
     spec: ConvSpec = call.spec
-    g, names = Geometry(spec), Names(call.name)
-    steps, pools = conv.split(spec.epilogue)
-    size = pick(call.name, "tile", POINTS, best_size(g, target) or max(POINTS))
+    names, w = Names(call.name), call.get("w").array
+    x, arrays = Given("x", channels_last=True), conv.operands(call)
+    size = pick(call.name, "tile", POINTS, _best(spec, target) or max(POINTS))
+    if _is_open(spec):
+        step = most_rows(target, 2)
+        default = block_rows(Tiling(Geometry(_closed(spec)), size), target) or step
+        blocks = {max(1, rows // step) * step for rows in scaled(default, MOST * step)}
+        rows = pick(call.name, "block_rows", sorted(blocks), default)
+        tiling = OpenTiling(spec, call.result.shape, size)
+        made = blocked(names.next(), x, w, tiling, rows, spec.epilogue, arrays, target)
+        return Lowered((made,), channels_last=True)
+    g = Geometry(spec)
     tiling = Tiling(g, size)
-    x, w = Given("x", channels_last=True), call.get("w").array
-    launches = winograd(names, x, w, tiling, steps, conv.operands(call), target)
+    steps, pools = conv.split(spec.epilogue)
+    launches = winograd(names, x, w, tiling, steps, arrays, target)
     launches += conv.pooled(names, len(launches) - 1, g.y_last, pools, target)
     return Lowered(launches, channels_last=True)
 

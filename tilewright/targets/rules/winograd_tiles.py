@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tvm import tirx
 from tvm.tirx import Stmt
@@ -19,6 +20,7 @@ from tilewright.targets.rules.register_tile import lanes_of
 from tilewright.targets.rules.tir import (
     Flat,
     Index,
+    Kernel,
     bind,
     branch,
     index,
@@ -28,7 +30,7 @@ from tilewright.targets.rules.tir import (
     pieces,
     seq,
 )
-from tilewright.targets.rules.winograd_matrices import combine, transforms
+from tilewright.targets.rules.winograd_matrices import Transforms, combine, transforms
 from tilewright.targets.target import Target
 
 LINE_FLOATS = 16
@@ -44,6 +46,18 @@ def spread(length: int) -> int:
     return (lines + 1 - lines % 2) * LINE_FLOATS
 
 
+@dataclass(frozen=True)
+class Tiles:
+    """The tiles of a convolution as a kernel has them: how many, and what is done with one.
+
+    `transform` is `transform_tile`, `store` is `store_tile`, without the tiling and the target.
+    """
+
+    count: Index
+    transform: Callable[[Flat, Flat, Index, Index, int], Stmt]
+    store: Callable[[Flat, Index, Index, int, Index, int, Flat, Epilogue], Stmt]
+
+
 class Tiling:
     """How the outputs of a convolution are cut into tiles, `tiles` in each of the repeats."""
 
@@ -53,6 +67,15 @@ class Tiling:
         self.matrices = self.edge**2
         self.grid = tuple(-(-out // size) for out in g.out)
         self.tiles = g.images * self.grid[0] * self.grid[1]
+        self.x_last, self.y_last = g.x_last, g.y_last
+
+    def within(self, kernel: Kernel, target: Target) -> Tiles:
+        """The tiles of all images, in a kernel."""
+        return Tiles(
+            kernel.size(self.g.repeats) * self.tiles,
+            lambda *place: transform_tile(self, *place, target),
+            lambda *place: store_tile(self, *place, target),
+        )
 
     def shape(self, columns: int) -> Shape:
         """V or M, whose rows have `columns` numbers: matrices of each repeat, rows of a matrix."""
@@ -91,7 +114,7 @@ def transform_tile(
             def vector(c: Index, n: int) -> Stmt:
                 return _patch(tiling, x, origin + c, line, left, v, base + c, stride, n)
 
-            return _vectors(g.channels, lanes_of(target), vector)
+            return vectors(g.channels, lanes_of(target), vector)
 
         return _by_stretch(th, lines, patch)
 
@@ -107,7 +130,7 @@ def _by_stretch(at: Index, found: list[Stretch], body: Callable[[Stretch], Stmt]
     return whole
 
 
-def _vectors(columns: int, lanes: int, body: Callable[[Index, int], Stmt]) -> Stmt:
+def vectors(columns: int, lanes: int, body: Callable[[Index, int], Stmt]) -> Stmt:
     """`body(start, lanes)` for vectors that cover `columns`."""
     full, rest = divmod(columns, lanes)
     steps = [loop(full, lambda i: body(i * lanes, lanes), "c")] if full else []
@@ -126,31 +149,42 @@ def _patch(
     n: int,
 ) -> Stmt:
     """BT d B for one vector of channels; what is outside `line`, or outside a line of x, is 0."""
-    edge, bt, width = tiling.edge, tiling.transforms.bt, tiling.g.size[1]
+    edge, width = tiling.edge, tiling.g.size[1]
     half, made = local(edge * edge * n, "float32", "half")
     steps = [made]
 
-    def down(j: int) -> Stmt:
+    def column(j: int) -> Stmt:
         taps: list[tirx.Expr | None] = [None] * edge
         for i in range(line.first, line.last):
             taps[i] = x.load(origin + (i * width + j) * tiling.g.channels, n)
-        before, rows = combine(bt, taps)
-        return seq([*before, *_stored(half, j * n, edge * n, rows, n)])
+        return seq(down(tiling.transforms, taps, half, j, n))
 
     columns = stretches(width, tiling.grid[1], edge, tiling.size, 1, tiling.g.begins[1])
     for j in range(edge):
-        if all(column.first <= j < column.last for column in columns):
-            steps.append(down(j))
+        if all(stretch.first <= j < stretch.last for stretch in columns):
+            steps.append(column(j))
         else:
             inside = tirx.all(left + j >= 0, left + j < width)
             steps.append(
-                branch(inside, down(j), seq(_stored(half, j * n, edge * n, [None] * edge, n)))
+                branch(inside, column(j), seq(_stored(half, j * n, edge * n, [None] * edge, n)))
             )
+    return seq([*steps, *across(tiling.transforms, half, v, place, stride, n)])
+
+
+def down(t: Transforms, taps: list[tirx.Expr | None], half: Flat, j: int, n: int) -> list[Stmt]:
+    """Column `j` of BT d, into `half`, from a column of d; None is 0."""
+    before, rows = combine(t.bt, taps)
+    return [*before, *_stored(half, j * n, t.edge * n, rows, n)]
+
+
+def across(t: Transforms, half: Flat, v: Flat, place: Index, stride: int, n: int) -> list[Stmt]:
+    """`half` B: one vector of each matrix of V, from `place` on."""
+    steps, edge = [], t.edge
     for i in range(edge):
-        before, row = combine(bt, [half.load((i * edge + j) * n, n) for j in range(edge)])
+        before, row = combine(t.bt, [half.load((i * edge + j) * n, n) for j in range(edge)])
         steps += before
         steps += [v.store(place + (i * edge + j) * stride, y, n) for j, y in enumerate(row)]
-    return seq(steps)
+    return steps
 
 
 def _stored(half: Flat, at: int, stride: int, rows: list[tirx.Expr | None], n: int) -> list[Stmt]:
@@ -175,7 +209,7 @@ def store_tile(
 
     The row holds `columns` channels of the result, from channel `first` on.
     """
-    g, size, edge, at = tiling.g, tiling.size, tiling.edge, tiling.transforms.at
+    g, size = tiling.g, tiling.size
 
     def outputs(image: Index, th: Index, tw: Index) -> Stmt:
         top, left = th * size, tw * size
@@ -185,24 +219,14 @@ def store_tile(
         rest = g.out[1] % size
 
         def wide(count: int) -> Stmt:
-            return _vectors(columns, lanes_of(target), lambda c, n: vector(c, n, count))
+            return vectors(columns, lanes_of(target), lambda c, n: vector(c, n, count))
 
         def vector(c: Index, n: int, count: int) -> Stmt:
-            half, made = local(size * edge * n, "float32", "half")
-            steps = [made]
-            for j in range(edge):
-                taps = [m.load(base + (i * edge + j) * stride + c, n) for i in range(edge)]
-                before, rows = combine(at, taps)
-                steps += [*before, *_stored(half, j * n, edge * n, rows, n)]
+            def put(i: Index, j: int, value: tirx.Expr) -> Stmt:
+                y = place + (i * g.out[1] + j) * g.out_channels + c
+                return out.store(y, epilogue(value, y, first + c, n), n)
 
-            def line(i: Index) -> Stmt:
-                done, values = combine(at, [half.load((i * edge + j) * n, n) for j in range(edge)])
-                for j in range(count):
-                    y = place + (i * g.out[1] + j) * g.out_channels + c
-                    done.append(out.store(y, epilogue(values[j], y, first + c, n), n))
-                return seq(done)
-
-            return seq([*steps, loop(tall, line, "line")])
+            return outputs_of(tiling.transforms, m, base + c, stride, n, tall, count, put)
 
         if not rest:
             return wide(size)
@@ -211,3 +235,33 @@ def store_tile(
         return branch(tw < g.out[1] // size, wide(size), wide(rest))
 
     return tiling.place(tile, outputs)
+
+
+def outputs_of(
+    t: Transforms,
+    m: Flat,
+    base: Index,
+    stride: int,
+    n: int,
+    tall: Index,
+    wide: int,
+    put: Callable[[Index, int, tirx.Expr], Stmt],
+) -> Stmt:
+    """AT M A for one vector of M from `base` on; `put` gets the row, the column, the value.
+
+    Of the outputs those in the first `tall` rows and `wide` columns.
+    """
+    size, edge = t.size, t.edge
+    half, made = local(size * edge * n, "float32", "half")
+    steps = [made]
+    for j in range(edge):
+        before, rows = combine(
+            t.at, [m.load(base + (i * edge + j) * stride, n) for i in range(edge)]
+        )
+        steps += [*before, *_stored(half, j * n, edge * n, rows, n)]
+
+    def line(i: Index) -> Stmt:
+        done, values = combine(t.at, [half.load((i * edge + j) * n, n) for j in range(edge)])
+        return seq([*done, *(put(i, j, values[j]) for j in range(wide))])
+
+    return seq([*steps, loop(tall, line, "line")])

@@ -38,3 +38,25 @@ def test_a_bias_inside_is_a_bias(op, tmp_path):
     y = net.add(op, net.MatMul("x", net.weight(4, 6)), net.weight(6), domain=CONTRIB)
     (group,) = keeps_numbers(net.model(y), tmp_path).fusions.groups
     assert group.spec.epilogue[0].name == "bias"
+
+
+@pytest.mark.parametrize("slope", [(), (1,), (4,), (3, 1), (2, 1, 1), (2, 3, 4), (3, 4)])
+def test_slopes_of_any_shape(slope, tmp_path):
+    net = Net(opset=20, x=(2, 3, 4))
+    proto = net.model(net.PRelu("x", net.weight(*slope)))
+    x = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
+    answers_each(proto, tmp_path, {"x": x})
+
+
+def test_a_slope_of_a_number(tmp_path):
+    net = Net(opset=20)
+    net.input("x", (), onnx.TensorProto.FLOAT)
+    proto = net.model(net.PRelu("x", net.weight()))
+    answers_each(proto, tmp_path, {"x": np.float32(-2)}, {"x": np.float32(2)})
+
+
+def test_one_slope_along_an_open_size(tmp_path):
+    net = Net(opset=20, x=(2, 3, "n"))
+    proto = net.model(net.PRelu("x", net.weight(1)))
+    x = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
+    answers_each(proto, tmp_path, {"x": x}, {"x": x[..., :1]})

@@ -192,3 +192,11 @@ def test_corners_beside_an_axis_of_one(tmp_path):
     how = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
     proto = net.model(net.Resize("x", "", "", net.ints(3, 2, 3, 1), **how))
     answers_each(proto, tmp_path, {"x": np.arange(12, dtype=np.float32).reshape(3, 2, 2, 1)})
+
+
+def test_an_open_row_doubled_without_an_offset(tmp_path):
+    net = Net(opset=19, x=(1, 2, 4, "w"))
+    how = {"mode": "linear", "coordinate_transformation_mode": "asymmetric"}
+    proto = net.model(net.Resize("x", "", net.const([1, 1, 2, 2]), **how))
+    x = np.random.default_rng(0).standard_normal((1, 2, 4, 5)).astype(np.float32)
+    answers_each(proto, tmp_path, {"x": x}, {"x": x[..., :1]})

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from tvm import relax
+from tvm.tirx import IntImm
+
+from tilewright.compiler.importer.convert.sizes import stock
 
 
 def celu(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
@@ -17,6 +20,20 @@ def celu(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax
 def elu(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
     """X above 0, alpha * (exp(x) - 1) below: ONNX operator Elu, alpha 1 by default."""
     return _elu(bb, inputs[0], attrs.get("alpha", 1.0))
+
+
+def prelu(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
+    """X above 0, slope * x below (PRelu); TVM has it along an axis of a known size."""
+    x, slope = inputs
+    if x.ty.shape is None or not isinstance(slope.ty.shape, relax.ShapeExpr):
+        return stock("PRelu", bb, inputs, attrs, opset)
+    places = [place for place, size in enumerate(slope.ty.shape) if size != 1] or [-1]
+    axis = places[0] % slope.ty.ndim - slope.ty.ndim if slope.ty.ndim else -1
+    if len(places) == 1 and x.ty.ndim and isinstance(list(x.ty.shape)[axis], IntImm):
+        return stock("PRelu", bb, inputs, attrs, opset)
+    dtype = str(x.ty.dtype)
+    below = bb.emit(relax.op.multiply(x, slope))
+    return relax.op.where(bb.emit(relax.op.greater(x, relax.const(0, dtype))), x, below)
 
 
 def selu(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:

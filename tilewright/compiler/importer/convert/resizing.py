@@ -201,9 +201,12 @@ class _Resize:
         return fits and ratio >= 1 and ratio == round(ratio)
 
     def _is_halved(self, ratio: float, rank: int) -> bool:
-        """Whether float32 positions are exact at this scale; of an open row TVM has none."""
+        """Whether float32 positions are exact at this scale; of an open row TVM has none.
+
+        Without an offset its code generation fails on them.
+        """
         power = ratio >= 1 and math.log2(ratio).is_integer()
-        return rank > 3 and power and self._how != "align_corners"
+        return rank > 3 and power and self._how not in ("align_corners", "asymmetric")
 
     def _common(self) -> relax.Expr:
         """The same as one of TVM's operators."""

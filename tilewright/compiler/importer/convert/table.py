@@ -72,6 +72,7 @@ _OURS: dict[tuple[str, str], Converter] = {
     ("", "NonZero"): selection.nonzero,
     ("", "OneHot"): indexing.one_hot,
     ("", "OptionalHasElement"): reshaping.optional_has_element,
+    ("", "PRelu"): activation.prelu,
     ("", "Pad"): where_computed("Pad", (1, 2, 3), padding.pad),
     ("", "Pow"): elementwise.power,
     ("", "Range"): indexing.range_,
