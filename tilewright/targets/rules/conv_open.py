@@ -34,6 +34,7 @@ from tilewright.targets.rules.rule import (
     Rule,
 )
 from tilewright.targets.rules.tir import (
+    Flat,
     Index,
     Kernel,
     bind,
@@ -118,14 +119,10 @@ def _padded(name: str, p: _Plan, target: Target) -> tuple[Launch, tuple[Dim, Dim
         image, h = tirx.floordiv(at, tall), tirx.floormod(at, tall) - p.begins[0]
         begin, source = at * wide * p.channels, (image * height + h) * width * p.channels
 
-        def inside(column: tirx.Expr) -> Stmt:
-            place = column * p.channels
-            return copy(y, begin + left + place, x, source + place, p.channels, lanes)
-
         row = seq(
             [
                 *([fill(y, begin, left, lanes)] if left else []),
-                loop(width, inside, "column"),
+                _copied(y, begin + left, x, source, width * p.channels, lanes),
                 *([fill(y, begin + left + width * p.channels, right, lanes)] if right else []),
             ]
         )
@@ -136,6 +133,23 @@ def _padded(name: str, p: _Plan, target: Target) -> tuple[Launch, tuple[Dim, Dim
     source = Given("x", channels_last=True)
     shape = p.shape(sizes, p.channels)
     return Launch(kernel.finish(body), (source,), shape, "float32"), names
+
+
+def _copied(y: Flat, at: Index, x: Flat, source: Index, length: Index, lanes: int) -> Stmt:
+    """y[at ...] = x[source ...], for a length that may be open."""
+    if isinstance(length, int):
+        return copy(y, at, x, source, length, lanes)
+    full = tirx.floordiv(length, lanes)
+
+    def move(i: Index, n: int) -> Stmt:
+        return y.store(at + i, x.load(source + i, n), n)
+
+    return seq(
+        [
+            loop(full, lambda i: move(i * lanes, lanes), "i"),
+            loop(length - full * lanes, lambda i: move(full * lanes + i, 1), "i"),
+        ]
+    )
 
 
 def _ends(p: _Plan, axis: int) -> tuple[int, int]:

@@ -33,6 +33,8 @@ from tilewright.targets.target import Target
 PARALLEL_ELEMENTS = 16 * 1024
 # A row of results this long still fits L1 beside its operands.
 MAX_ROW = 2048
+# Elements of a row that take less time than two divisions by sizes that only a run tells.
+SHORT_ROW = 32
 # Expressions of a value that is written out anew at each place where its reader names it. A chain
 # of n operators that read their operand twice would have 2^n of them.
 MAX_REPEATED = 256
@@ -257,9 +259,20 @@ def _schedule_plain(sch: Schedule, block: object, target: Target) -> None:
         work *= _static(axis.dom.extent) or PARALLEL_ELEMENTS
     outer = loops[:spatial]
     if spatial == len(axes):
-        outer = tile_turned(sch, block, target) or loops[:-1]
+        outer = tile_turned(sch, block, target) or _apart(sch, loops)
     if work >= PARALLEL_ELEMENTS and outer:
         sch.parallel(sch.fuse(*outer) if len(outer) > 1 else outer[0])
+
+
+def _apart(sch: Schedule, loops: list) -> list:
+    """The loops that run in parallel as one: all but the innermost.
+
+    Where the one beside it is open too, telling their indices apart takes divisions, which take
+    longer than a short innermost loop: then that one stays outside.
+    """
+    outer, extents = loops[:-1], [_static(sch.get(loop).extent) for loop in loops]
+    short = extents[-1] is not None and extents[-1] < SHORT_ROW
+    return outer[:-1] if short and len(outer) > 2 and None in extents[1:-1] else outer
 
 
 def _leaves(sch: Schedule) -> list:

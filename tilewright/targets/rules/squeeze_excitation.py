@@ -170,24 +170,30 @@ def _scaled(name: str, x: Given | int, gate: int, shape: Shape, target: Target) 
     """X [n, *positions, c] times a gate [n, c]."""
     kernel = Kernel(name)
     images, channels = kernel.size(shape[0]), shape[1]
-    positions = math.prod(kernel.size(size) for size in shape[2:])
+    *sizes, columns = map(kernel.size, shape[2:] if len(shape) > 3 else (*shape[2:], 1))
+    lines = math.prod(sizes)
     values = kernel.param(last(shape), "float32", "x")
     gates = kernel.param(shape[:2], "float32", "gate")
     out = kernel.param(last(shape), "float32", "y")
     lanes = lanes_of(target)
     full, rest = divmod(channels, lanes)
 
-    def position(p: tirx.Expr) -> Stmt:
-        row, image = p * channels, tirx.floordiv(p, positions) * channels
+    def line(number: tirx.Expr) -> Stmt:
+        image = tirx.floordiv(number, lines) * channels
 
-        def span(at: Index, n: int) -> Stmt:
-            return out.store(row + at, values.load(row + at, n) * gates.load(image + at, n), n)
+        def position(p: tirx.Expr) -> Stmt:
+            row = (number * columns + p) * channels
 
-        steps = [loop(full, lambda i: span(i * lanes, lanes), "i")] if full else []
-        return seq([*steps, *(span(full * lanes + at, n) for at, n in pieces(rest, lanes))])
+            def span(at: Index, n: int) -> Stmt:
+                return out.store(row + at, values.load(row + at, n) * gates.load(image + at, n), n)
 
-    many = worth_threads(images * positions * channels, FEWEST_ELEMENTS)
-    body = loop(images * positions, position, "position", parallel=many)
+            steps = [loop(full, lambda i: span(i * lanes, lanes), "i")] if full else []
+            return seq([*steps, *(span(full * lanes + at, n) for at, n in pieces(rest, lanes))])
+
+        return loop(columns, position, "position")
+
+    many = worth_threads(images * lines * columns * channels, FEWEST_ELEMENTS)
+    body = loop(images * lines, line, "line", parallel=many)
     return Launch(kernel.finish(body), (x, gate), last(shape), "float32")
 
 
