@@ -28,3 +28,9 @@ def test_leaves_shared_value_alone(tmp_path):
     work = keeps_numbers(net.model(net.Mul("x", half), half), tmp_path)
     assert groups(work) == []
     assert any("has a second reader" in why for why in declined(work, "activation"))
+
+
+def test_of_a_constant_is_none(tmp_path):
+    net = Net(opset=20)
+    work = keeps_numbers(net.model(net.Celu(net.Abs(net.const(0.5)))), tmp_path)
+    assert groups(work) == []

@@ -99,3 +99,13 @@ def test_stops_at_a_cast(tmp_path):
     net = Net(x=(2, 7, 8))
     y = net.Cast(net.Cast(net.MatMul("x", net.weight(8, 5)), to=10), to=1)
     assert groups(fused(net.model(net.Relu(y)), tmp_path)) == ["linear"]
+
+
+@pytest.mark.parametrize("product", ["Gemm", "Conv"])
+@pytest.mark.parametrize("active", [False, True])
+def test_what_is_added_to_itself_is_no_residual(product, active, tmp_path):
+    shape, weights = ((7, 2), (2, 5)) if product == "Gemm" else ((1, 2, 7, 7), (5, 2, 1, 1))
+    net = Net(x=shape)
+    y = net.add(product, "x", net.weight(*weights), net.weight(5))
+    y = net.Relu(y) if active else y
+    keeps_numbers(net.model(net.Add(y, y)), tmp_path)

@@ -6,7 +6,9 @@ from onnx import helper
 
 from tests import models
 from tests.compiling import compile_here
+from tests.net import Net
 from tilewright.errors import InputError, OptionError
+from tilewright.verification.budget import unit_roundoff
 from tilewright.verification.engines import Engines, Refused
 
 
@@ -31,17 +33,34 @@ def test_the_truth_is_asked_for_only_when_it_is_needed(tmp_path, monkeypatch):
     assert second.passed and len(asked) == 1
 
 
-def test_a_difference_of_nearly_equal_numbers_amplifies(tmp_path):
+def test_a_difference_of_nearly_equal_numbers_moves_by_more_than_a_rounding(tmp_path):
     proto = models.binary("Sub")
     engines = _engines(proto, proto, tmp_path)
     (a, b), (shape, _) = zip(*((i.name, i.shape) for i in engines.module.inputs), strict=True)
     ones = np.ones(shape, np.float32)
-    for near, least, most in ((2.0, 1.0, 4.0), (1.001, 500.0, 2100.0)):
+    for near, least, most in ((2.0, 1.0, 5.0), (1.001, 500.0, 2100.0)):
         feed = {a: ones * np.float32(near), b: ones}
         truth = engines._truth(feed)
         (spec,) = engines.module.outputs
-        times = engines._amplified(feed, truth, [truth[spec.name]], spec.name)
-        assert least <= times <= most
+        moved = engines._moved(feed, truth, [truth[spec.name]], spec.name)
+        assert least <= moved / unit_roundoff(np.float32) <= most
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_is_little_but_rounding_errors_agrees(dtype, tmp_path):
+    """The mean of what is left when a mean is taken away: 0, but for rounding."""
+    net = Net(opset=18)
+    net.input("x", (9, 11), helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+    rest = net.Sub("x", net.ReduceMean("x", net.ints(1)))
+    proto = net.model(net.ReduceMean(rest, net.ints(1), keepdims=0))
+    engines = _engines(proto, proto, tmp_path)
+    for seed in range(8):
+        feed = {"x": np.random.default_rng(seed).standard_normal((9, 11)).astype(dtype)}
+        ours, theirs = engines.run(feed)
+        (verdict,) = engines.compare(feed, {}, (ours, theirs))
+        assert verdict.passed
+        (wrong,) = engines.compare(feed, {}, ((ours[0] + dtype(1e-3),), theirs))
+        assert not wrong.passed
 
 
 def test_winograd_may_err_twice_as_much(tmp_path):

@@ -164,14 +164,25 @@ class TestJudge:
     def test_what_the_input_amplifies_is_rounding(self):
         truth = B.astype(np.float64)
         ours, theirs = _off(truth, 1e-3), _off(truth, 2e-3)
+        unit = np.finfo(np.float64).eps / 2
         judged = [
-            Tolerance(FACTOR).judge("y", ours, theirs, truth, Budget(1e-6), lambda _, n=times: n)
-            for times in (1.0, 100.0)
+            Tolerance(FACTOR).judge("y", ours, theirs, truth, Budget(1e-6), lambda _, n=n: n)
+            for n in (unit, 100 * unit)
         ]
         assert [found.passed for found in judged] == [False, True]
         tolerance = Tolerance(FACTOR)
-        tolerance.judge("y", ours, theirs, truth, Budget(1e-6), lambda _: 100.0)
+        tolerance.judge("y", ours, theirs, truth, Budget(1e-6), lambda _: 100 * unit)
         assert "y" not in tolerance.seen, "other inputs do not amplify"
+
+    def test_little_but_rounding_errors(self):
+        truth = B.astype(np.float64)
+        ours, theirs = _off(truth, 1e-3), _off(truth, 1e-6)
+        for moved, passes in ((1e-5, False), (1e-4, False), (3e-4, True)):
+            found = Tolerance(FACTOR).judge(
+                "y", ours, theirs, truth, Budget(5e-5), lambda _, n=moved: n
+            )
+            assert found.passed == passes
+            assert (found.note is not None) == (moved > 5e-5)
 
     def test_both_far_from_the_truth_and_near_each_other_is_remarked_upon(self):
         found = self._judge(_off(B, 0.5), _off(B, 0.5), budget=Budget(1e-5))

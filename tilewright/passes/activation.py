@@ -10,6 +10,7 @@ from tilewright.ops import ActivationSpec
 from tilewright.passes.activations import activation, step_of
 from tilewright.passes.fusion import Decline, Fusion
 from tilewright.passes.pattern import Any, Graph, Match, Pattern
+from tilewright.passes.relax_constants import is_constant
 from tilewright.passes.shapes import shape_of
 
 
@@ -21,6 +22,8 @@ def pattern() -> Pattern:
 def accept(match: Match, graph: Graph) -> ActivationSpec | Decline:
     """An ActivationSpec."""
     shape = shape_of(match["x"])
+    if is_constant(graph.bound(match["x"])[1]):
+        return Decline("the input is a constant", at=match["x"], near=False)
     if shape is None:
         return Decline("the input's shape is not known", at=match["x"], mend="use --shape")
     return ActivationSpec(str(match["x"].ty.dtype), step_of(match, graph), shape)

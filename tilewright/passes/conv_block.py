@@ -14,7 +14,7 @@ from tvm import relax
 
 from tilewright.ops import ConvSpec, Step
 from tilewright.passes.activations import activation
-from tilewright.passes.epilogue import epilogue, steps_of
+from tilewright.passes.epilogue import epilogue, residual_problem, steps_of
 from tilewright.passes.fusion import Decline, Fusion
 from tilewright.passes.pattern import Any, Constant, Graph, Match, Op, Pattern, maybe
 from tilewright.passes.relax_constants import is_constant
@@ -61,12 +61,8 @@ def accept(match: Match, graph: Graph) -> ConvSpec | Decline:
         return Decline(
             f"bias has shape {shape_of(bias)}, want one value per channel of {y}", at=match["conv"]
         )
-    residuals = [match.get(name) for name in ("residual", "late_residual")]
-    for residual in residuals:
-        if residual is not None and shape_of(residual) != y:
-            return Decline(
-                f"what is added has shape {shape_of(residual)}, want {y}", at=match["conv"]
-            )
+    if problem := residual_problem(match, y):
+        return Decline(problem, at=match["conv"])
     if match.get("max_pool") is not None and is_open(x[2:]):
         return Decline("it pools, and " + OPEN, at=match["conv"], mend=GIVE_SIZES, near=False)
     transposed = conv.op.name.endswith("_transpose")

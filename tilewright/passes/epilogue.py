@@ -11,9 +11,11 @@ stand in no form of an activation.
 from __future__ import annotations
 
 from tilewright.ops import Step
+from tilewright.ops.spec import Shape
 from tilewright.ops.step import ELEMENTWISE, WITH_NUMBER
 from tilewright.passes.activations import activation, step_of
 from tilewright.passes.pattern import Any, Constant, Either, Graph, Match, Op, Pattern, Tagged
+from tilewright.passes.shapes import shape_of
 
 # How many such operators one group may end in.
 TAIL = 4
@@ -56,3 +58,16 @@ def steps_of(match: Match, graph: Graph) -> tuple[Step, ...]:
         *[step_of(match, graph, f"tail{place}") for place in range(TAIL)],
     )
     return tuple(step for step in steps if step is not None)
+
+
+def residual_problem(match: Match, shape: Shape | None) -> str | None:
+    """Why what `match` found as a residual of a result of `shape` is none; None where it is one."""
+    for name in ("residual", "late_residual"):
+        residual = match.get(name)
+        if residual is None:
+            continue
+        if shape_of(residual) != shape:
+            return f"what is added has shape {shape_of(residual)}, want {shape}"
+        if any(residual.same_as(var) for var in match.covered):
+            return "what is added is computed by what it is added to"
+    return None

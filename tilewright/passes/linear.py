@@ -10,7 +10,7 @@ the residual has another shape than the product.
 from __future__ import annotations
 
 from tilewright.ops import GemmSpec
-from tilewright.passes.epilogue import epilogue, steps_of
+from tilewright.passes.epilogue import epilogue, residual_problem, steps_of
 from tilewright.passes.fusion import Decline, Fusion
 from tilewright.passes.pattern import Any, Constant, Graph, Match, Op, Pattern, maybe
 from tilewright.passes.relax_constants import is_constant
@@ -41,12 +41,8 @@ def accept(match: Match, graph: Graph) -> GemmSpec | Decline:
             f"bias has shape {shape_of(bias)}, want one value per column of {y}",
             at=match["matmul"],
         )
-    for name in ("residual", "late_residual"):
-        residual = match.get(name)
-        if residual is not None and shape_of(residual) != y:
-            return Decline(
-                f"what is added has shape {shape_of(residual)}, want {y}", at=match["matmul"]
-            )
+    if problem := residual_problem(match, y):
+        return Decline(problem, at=match["matmul"])
     return GemmSpec(
         dtype=str(match["matmul"].ty.dtype),
         x=x,

@@ -15,6 +15,7 @@ from tvm import relax
 
 from tilewright.ops import MlpSpec, Step
 from tilewright.passes.activations import activation, step_of
+from tilewright.passes.epilogue import residual_problem
 from tilewright.passes.fusion import Decline, Fusion
 from tilewright.passes.linear import product
 from tilewright.passes.pattern import (
@@ -76,10 +77,8 @@ def accept(match: Match, graph: Graph) -> MlpSpec | Decline:
     residual = match.get("residual")
     placed = match.get("placed")
     result = y if placed is None else shape_of(placed)
-    if residual is not None and shape_of(residual) != result:
-        return Decline(
-            f"what is added has shape {shape_of(residual)}, want {result}", at=match["out"]
-        )
+    if problem := residual_problem(match, result):
+        return Decline(problem, at=match["out"])
     scale = match.get("layer_scale")
     axes = None if placed is None else _permutation(placed, graph)
     column = len(y) - 1 if axes is None else axes.index(len(y) - 1)

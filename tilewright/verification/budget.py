@@ -49,7 +49,7 @@ class Budget:
 def output_budgets(model: OnnxModel, dims: dict[str, int]) -> dict[str, Budget]:
     """The budget of each output, for open dimensions of sizes `dims`."""
     relative = tensor_budgets(model, dims)
-    least = SAFETY * _coarsest_unit(model)
+    least = SAFETY * coarsest_unit(model)
     return {
         value.name: Budget(
             relative=relative.get(value.name, least), floor=_floor(model.graph, value.name)
@@ -65,7 +65,7 @@ def tensor_budgets(model: OnnxModel, dims: dict[str, int]) -> dict[str, float]:
     paths: dict[str, float] = {}
     # The reference computes constants in an order of its own, too.
     _measure((*model.folded, *model.graph.node), paths, shapes, model.terms)
-    unit = _coarsest_unit(model)
+    unit = coarsest_unit(model)
     return {name: SAFETY * unit * math.sqrt(max(1.0, path)) for name, path in paths.items()}
 
 
@@ -160,7 +160,7 @@ def _sized(shape: Shape, dims: dict[str, int]) -> list[int]:
     return [dims.get(size, 1) if isinstance(size, str) else (size or 1) for size in shape]
 
 
-def _coarsest_unit(model: OnnxModel) -> float:
+def coarsest_unit(model: OnnxModel) -> float:
     """The largest unit roundoff among the float types the model computes in."""
     kinds = {value.type.tensor_type.elem_type for value in model.graph.input}
     kinds |= {tensor.data_type for tensor in model.graph.initializer}

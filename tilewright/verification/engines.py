@@ -17,10 +17,10 @@ from tilewright.compiler.importer.load import load
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.compiler.importer.normalise import normalise
 from tilewright.errors import InputError, OptionError
-from tilewright.verification.budget import output_budgets, unit_roundoff
+from tilewright.verification.budget import coarsest_unit, output_budgets
 from tilewright.verification.reference import DoubleReference, NoReference
 from tilewright.verification.session import open_session
-from tilewright.verification.tolerance import FACTOR, WINOGRAD_FACTOR, Tolerance, Verdict
+from tilewright.verification.tolerance import FACTOR, WINOGRAD_FACTOR, Tolerance, Verdict, scale_of
 
 Arrays = Mapping[str, np.ndarray]
 # Our outputs, or why there are none, and ONNX Runtime's.
@@ -141,44 +141,43 @@ class Engines:
                 return verdicts
         budgets = output_budgets(self._model, dict(dims))
         truth = self._truth_of(inputs, theirs)
-        amplified = functools.partial(self._amplified, inputs, truth, theirs)
+        moved = functools.partial(self._moved, inputs, truth, theirs)
         return [
-            self._tolerance.judge(name, a, b, truth[name], budgets[name], amplified)
+            self._tolerance.judge(name, a, b, truth[name], budgets[name], moved)
             if name in truth
             else self._tolerance.without_truth(name, a, b, budgets[name])
             for name, a, b in pairs
         ]
 
-    def _amplified(
+    def _moved(
         self,
         inputs: Arrays,
         truth: Mapping[str, np.ndarray],
         theirs: Sequence[np.ndarray],
         name: str,
     ) -> float:
-        """How many times larger rounding errors of `inputs` are in output `name`; at least 1."""
-        rng = np.random.default_rng(0)
-        units = {key: unit_roundoff(array.dtype) for key, array in inputs.items()}
-        moved = {
-            key: array.astype(np.float64) * (1 + units[key] * rng.choice([-1, 1], array.shape))
-            if units[key]
-            else array
-            for key, array in inputs.items()
-        }
-        near = self._truth_of(moved, theirs).get(name)
-        if near is None or not any(units.values()):
-            return 1.0
+        """How far one rounding of every tensor moves output `name`, relative to its largest."""
+        # Half a unit of a double would be rounded away again.
+        unit = max(coarsest_unit(self._model), np.finfo(np.float64).eps)
+        near = self._truth_of(inputs, theirs, unit).get(name)
+        if near is None:
+            return 0.0
+        dtypes = {s.name: a.dtype for s, a in zip(self.module.outputs, theirs, strict=True)}
         finite = np.isfinite(truth[name]) & np.isfinite(near)
-        largest = np.abs(truth[name][finite]).max(initial=0.0)
         off = np.abs(near[finite] - truth[name][finite]).max(initial=0.0)
-        return max(1.0, float(off / largest / max(units.values()))) if largest else 1.0
+        return float(off) / scale_of(truth[name][finite], dtypes[name])
 
-    def _truth_of(self, inputs: Arrays, theirs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """The outputs in double precision, without those of another shape than `theirs`."""
+    def _truth_of(
+        self, inputs: Arrays, theirs: Sequence[np.ndarray], unit: float = 0.0
+    ) -> dict[str, np.ndarray]:
+        """The outputs in double precision, without those of another shape than `theirs`.
+
+        With `unit`, every tensor is off by that share of itself.
+        """
         if self._truth is None:
             return {}
         try:
-            found = self._truth(inputs)
+            found = self._truth(inputs, unit)
         except NoReference as error:
             self.no_truth = str(error)
             return {}

@@ -9,6 +9,7 @@ float32 tensors are made float64 is evaluated with 53 bits.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -46,18 +47,51 @@ class DoubleReference:
             self._evaluator = ReferenceEvaluator(proto, new_ops=[*OPERATORS, Loop, Scan])
         except Exception as error:
             raise NoReference(" ".join(str(error).split())[:200]) from error
+        self._nodes = self._evaluator.rt_nodes_
 
-    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def __call__(
+        self, inputs: Mapping[str, np.ndarray], unit: float = 0.0
+    ) -> dict[str, np.ndarray]:
         """Every tensor of the main graph by name; floats are float64.
+
+        With `unit`, every element of the inputs and of each result is off by that share of itself,
+        up or down at random, as if it had been rounded to a smaller type.
 
         Raises NoReference when an operator refuses its input.
         """
         feed = {name: _wide(array) for name, array in inputs.items()}
+        nodes = self._nodes
+        if unit:
+            rng = np.random.default_rng(0)
+            feed = {name: _moved(array, unit, rng) for name, array in feed.items()}
+            nodes = [_Moved(node, unit, rng) for node in nodes]
+        self._evaluator.rt_nodes_ = nodes
         try:
             with np.errstate(all="ignore"):
                 return self._evaluator.run(None, {**self._weights, **feed}, intermediate=True)
         except Exception as error:
             raise NoReference(" ".join(str(error).split())[:200]) from error
+
+
+class _Moved:
+    """A node of the reference whose results are off by a share of themselves."""
+
+    def __init__(self, node: Any, unit: float, rng: np.random.Generator) -> None:
+        self._node, self._unit, self._rng = node, unit, rng
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._node, name)
+
+    def run(self, *inputs: Any, **how: Any) -> tuple:
+        """What the node gives, moved."""
+        results = self._node.run(*inputs, **how)
+        return tuple(_moved(value, self._unit, self._rng) for value in results)
+
+
+def _moved(value: Any, unit: float, rng: np.random.Generator) -> Any:
+    if not isinstance(value, np.ndarray) or value.dtype != np.float64:
+        return value
+    return value * (1 + unit * rng.choice([-1, 1], value.shape))
 
 
 def _wide(array: np.ndarray) -> np.ndarray:

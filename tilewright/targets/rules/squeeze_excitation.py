@@ -64,9 +64,6 @@ def _refuses(call: GroupCall, target: Target) -> str | None:
             return reason
     if spec.projection is None:
         return None
-    added = [step for step in spec.projection.epilogue if step.name == "residual"]
-    if len(added) > sum(role in call.roles for role in ("residual", "late_residual")):
-        return "what is added is the scaled value"
     return conv.refuses(spec.projection)
 
 
