@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,22 +60,28 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def smallest_caught(name: str, model: Path, examples: int) -> dict[str, Any]:
-    """Which of ERRORS are caught in the kernel in the middle, and how far off the outputs were."""
+    """Which of ERRORS are caught in the kernel in the middle, and how far off the outputs were.
+
+    `seconds` are those of each verification: the compilation, and how long the failing example
+    took to shrink.
+    """
     shapes = MODELS[name]
     built = tilewright.compile(model, shapes=shapes, check=False, db=False)
     kernels = [row["name"] for row in built.manifest["kernels"] if row["fusion"] is not None]
     kernel = kernels[len(kernels) // 2]
-    caught, used = [], []
+    caught, used, seconds = [], [], []
     for error in ERRORS:
         fault = Fault("kernel", kernel, off_by(error))
+        begin = time.perf_counter()
         proof = tilewright.verify(
             model, shapes=shapes, db=False, examples=examples, budget=60, faults=[fault]
         )
+        seconds.append(round(time.perf_counter() - begin, 1))
         if proof.failure is None:
             break
         caught.append(error)
         used.append(max(verdict["used"] or 0.0 for verdict in proof.failure["verdicts"]))
-    return {"kernel": kernel, "caught": caught, "of_tolerance": used}
+    return {"kernel": kernel, "caught": caught, "of_tolerance": used, "seconds": seconds}
 
 
 def off_by(error: float) -> Callable[[PrimFunc], PrimFunc]:

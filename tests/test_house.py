@@ -38,6 +38,7 @@ LAYERS = {
     "fusions": 10,
     "cli": 10,
     "demo": 11,
+    "__main__": 11,
 }
 # A module that is copied out of the package, and then uses it as any user does.
 COPIED_OUT = {"compiler/bundle_run.py"}
