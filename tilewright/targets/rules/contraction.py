@@ -38,6 +38,7 @@ from tilewright.targets.rules.tir import (
     fill,
     index,
     loop,
+    opaque,
     seq,
     workspace,
     worth_threads,
@@ -316,7 +317,7 @@ def _tile_at(product: Product, most: int, t: tirx.Expr, at: _Tile) -> Stmt:
         *(m, most, tirx.floormod(t, each)),
         lambda row, height, slot: at(start + row, height, slot),
     )
-    return bind(tirx.floordiv(t, each) * m, "start", inside)
+    return opaque(tirx.floordiv(t, each) * m, "start", inside)
 
 
 def _tile_of(m: Index, most: int, t: tirx.Expr, at: _Tile) -> Stmt:
@@ -331,6 +332,6 @@ def _tile_of(m: Index, most: int, t: tirx.Expr, at: _Tile) -> Stmt:
             bind(t * high, "row", lambda row: at(row, high, 0)),
             bind(t * low + count, "row", lambda row: at(row, low, 0)),
         )
-    whole = bind(tirx.min(t * most, m - most), "row", lambda row: at(row, most, 0))
+    whole = opaque(tirx.min(t * most, m - most), "row", lambda row: at(row, most, 0))
     single = loop(m, lambda r: at(r, 1, r), "single")
     return branch(m >= most, whole, single)

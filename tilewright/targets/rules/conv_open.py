@@ -37,7 +37,6 @@ from tilewright.targets.rules.tir import (
     Flat,
     Index,
     Kernel,
-    bind,
     branch,
     copy,
     fill,
@@ -45,6 +44,7 @@ from tilewright.targets.rules.tir import (
     local,
     loop,
     number,
+    opaque,
     pieces,
     seq,
 )
@@ -284,7 +284,7 @@ class _Depthwise:
 
         def line(at: tirx.Expr) -> Stmt:
             image, h = tirx.floordiv(at, self._lines), tirx.floormod(at, self._lines)
-            return bind(image, "image", lambda i: bind(h, "h", lambda h: self._line(at, i, h)))
+            return opaque(image, "image", lambda i: opaque(h, "h", lambda h: self._line(at, i, h)))
 
         return loop(self._k.kernel.size(p.batch) * self._lines, line, "line", parallel=True)
 
@@ -302,7 +302,7 @@ class _Depthwise:
             def tiles(begin: tirx.Expr, count: Index, positions: int, *, checked: bool) -> Stmt:
                 return loop(
                     count,
-                    lambda n: bind(
+                    lambda n: opaque(
                         begin + n * positions,
                         "column",
                         lambda c: self._tile(
@@ -326,7 +326,7 @@ class _Depthwise:
         steps = []
         if full:
             steps.append(
-                loop(full, lambda s: bind(s * wide, "first", lambda f: of(f, wide)), "span")
+                loop(full, lambda s: opaque(s * wide, "first", lambda f: of(f, wide)), "span")
             )
         if rest:
             steps.append(of(index(full * wide), rest))

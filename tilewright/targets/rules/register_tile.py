@@ -18,7 +18,18 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.tirx import Stmt
 
-from tilewright.targets.rules.tir import Flat, Index, bind, index, local, loop, number, pieces, seq
+from tilewright.targets.rules.tir import (
+    Flat,
+    Index,
+    bind,
+    index,
+    local,
+    loop,
+    number,
+    opaque,
+    pieces,
+    seq,
+)
 from tilewright.targets.target import Target
 
 # Rows that begin a multiple of 4 KB apart share a set of L1, which has 8 ways on most processors:
@@ -160,6 +171,6 @@ def _bind_all(values: list[Index], body: Callable[[list[tirx.Expr]], Stmt]) -> S
         if len(done) == len(values):
             return body(done)
         value = values[len(done)]
-        return bind(value, f"row{len(done)}", lambda bound: rest([*done, index(bound)]))
+        return opaque(value, f"row{len(done)}", lambda bound: rest([*done, index(bound)]))
 
     return rest([])
