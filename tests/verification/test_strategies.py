@@ -37,6 +37,13 @@ def test_every_example_fits_its_inputs(example):
     assert np.isfinite(arrays["image"]).all()
 
 
+@pytest.mark.parametrize("most, wanted", [(2**31 - 1, 4), (48, 48)])
+def test_images_come_in_batches(most, wanted):
+    rows = [{"name": "image", "shape": ["n", 3, 224, 224], "dtype": "float32"}]
+    drawn = examples_for(rows, {"n": [1, most]})
+    assert find(drawn, lambda example: example.dims["n"] == wanted).dims["n"] == wanted
+
+
 def test_examples_say_the_same_twice():
     example = Example((("n", 2), ("h", 5), ("t", 3)), "normal", 7)
     first, second = example.arrays(ROWS), example.arrays(ROWS)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from hypothesis import strategies as st
 
+from tilewright.compiler.importer.shapes import DEFAULT_BOUNDS
 from tilewright.compiler.small_types import numpy_type
 from tilewright.verification.graphs import graphs as graphs
 from tilewright.verification.graphs import models as models
@@ -52,8 +53,10 @@ _ODD = (1, 2, 3, 5, 7, 9, 11, 13, 17, 23, 31, 47, 61, 97)
 # Images go through strides: a network that halves five times asks for multiples of 32.
 _ROUND = (4, 8, 16, 32, 64, 96, 128, 160, 224, 256, 320)
 # What an unbounded dimension may come to, as elements of an input; an index into a table counts
-# as the row that it selects.
+# as the row that it selects. Of images there are a few nevertheless, and what has a bound may come
+# to as many times more.
 MOST_ELEMENTS = 1 << 18
+_FEW, _BOUNDED = 4, 32
 _ROW = 512
 # Enough for any number of examples, and few enough to try the smaller ones when shrinking.
 _SEEDS = 256
@@ -113,12 +116,12 @@ def shape_of(row: Mapping[str, Any], dims: Mapping[str, int]) -> tuple[int, ...]
 
 
 def size_between(low: int, high: int) -> st.SearchStrategy[int]:
-    """A size in low..high: the least, few, odd and prime ones, round ones; the bound if small."""
+    """A size in low..high: few, odd and prime ones, round ones; where it ends soon, any of them."""
     few = st.integers(low, min(high, low + 8))
-    listed = [size for size in (*_ODD, *_ROUND) if low <= size <= high]
-    if high <= _ROUND[-1]:
-        listed.append(high)
-    return few | st.sampled_from(sorted(set(listed))) if listed else few
+    listed = {size for size in (*_ODD, *_ROUND) if low <= size <= high}
+    if high > _ROUND[-1]:
+        return few | st.sampled_from(sorted(listed)) if listed else few
+    return few | st.sampled_from(sorted(listed | {high})) | st.integers(low, high)
 
 
 @st.composite
@@ -128,22 +131,25 @@ def examples_for(
     """An Example for the input rows of a manifest, whose open dimensions have bounds `dims`."""
     sizes: dict[str, int] = {}
     for name, (low, high) in dims.items():
-        room = _room(name, rows, {**{k: limits[0] for k, limits in dims.items()}, **sizes})
-        sizes[name] = draw(size_between(low, max(low, min(high, room))), label=name)
+        known = {**{k: limits[0] for k, limits in dims.items()}, **sizes}
+        bounded = high < DEFAULT_BOUNDS[1]
+        room = _room(name, rows, known, MOST_ELEMENTS * (_BOUNDED if bounded else 1))
+        most = min(high, room if bounded else max(room, _FEW))
+        sizes[name] = draw(size_between(low, max(low, most)), label=name)
     kind = draw(st.sampled_from(list(FLOAT_KINDS)), label="kind of values")
     return Example(tuple(sizes.items()), kind, draw(st.integers(0, _SEEDS - 1), label="seed"))
 
 
-def _room(name: str, rows: Sequence[Mapping[str, Any]], dims: Mapping[str, int]) -> int:
-    """The largest size of dimension `name` with which every input has MOST_ELEMENTS or less."""
-    room = MOST_ELEMENTS
+def _room(name: str, rows: Sequence[Mapping[str, Any]], dims: Mapping[str, int], most: int) -> int:
+    """The largest size of dimension `name` with which every input has `most` elements or less."""
+    room = most
     for row in rows:
         if name in row["shape"]:
             others = [size for size in row["shape"] if size != name]
             elements = np.prod([dims.get(size, size) for size in others], initial=1.0)
             elements *= _ROW if row.get("below", 2) > 2 else 1
             power = 1 / row["shape"].count(name)
-            room = min(room, int((MOST_ELEMENTS / max(1.0, elements)) ** power))
+            room = min(room, int((most / max(1.0, elements)) ** power))
     return room
 
 
