@@ -125,6 +125,16 @@ def test_slices_of_open_sizes(start, end, step, tmp_path):
     assert "34359738352" not in plan
 
 
+@pytest.mark.parametrize("start, end, step", [(-1, 2**31, 1), (-3, -1, 2), (1, 2**63 - 1, 2)])
+def test_slices_of_sizes_that_are_computed(start, end, step, tmp_path):
+    net = Net(opset=20, x=(2, 5, "s"))
+    pooled = net.MaxPool("x", kernel_shape=[1], strides=[2])
+    ints = (net.ints(number) for number in (start, end, 2, step))
+    proto = net.model(net.Slice(pooled, *ints))
+    each = (np.arange(10 * s, dtype=np.float32).reshape(2, 5, s) for s in (9, 8, 1))
+    answers_each(proto, tmp_path, *({"x": x} for x in each))
+
+
 def test_parts_some_of_which_are_empty(tmp_path):
     net = Net(x=(2, 6))
     proto = net.model(*net.add("Split", "x", net.ints(0, 4, 0, 2), axis=1, outputs=4))

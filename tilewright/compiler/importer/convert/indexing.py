@@ -180,9 +180,11 @@ def _sliced_open(bb: relax.BlockBuilder, x: relax.Expr, rows: list) -> relax.Exp
             x = bb.emit(_backwards(bb, x, axis, start, -step))
             continue
         if not isinstance(size, IntImm) and end >= _NO_END:
-            end = size
-        if (start, step) != (0, 1) or end is not size:
-            left.append((axis, start, end, step))
+            if (start, step) == (0, 1):
+                continue
+            # Of one that might be negative TVM makes a choice that it has no code for.
+            end = size if isinstance(size, tirx.Var) else tirx.max(size, 0)
+        left.append((axis, start, end, step))
     if not left:
         return x
     axes, starts, ends, steps = map(list, zip(*left, strict=True))
