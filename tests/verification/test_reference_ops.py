@@ -117,3 +117,11 @@ def test_pools(attrs, op, more, tmp_path):
     x = models.value("x", (2, 4, 9, 11))
     proto = models.model([node], [x], [models.value("y", [None] * 4)], {}, 19)
     _agrees(proto, tmp_path, {"x": models.weight("x", (2, 4, 9, 11))})
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 7), (2, 4, 5, 3), (1, 3, 2, 3, 4)])
+def test_global_max_pools(shape, tmp_path):
+    node = helper.make_node("GlobalMaxPool", ["x"], ["y"])
+    output = models.value("y", [None] * len(shape))
+    proto = models.model([node], [models.value("x", shape)], [output], {}, 19)
+    _agrees(proto, tmp_path, {"x": models.weight("x", shape)}, tolerance=0)

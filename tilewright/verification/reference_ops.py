@@ -158,7 +158,19 @@ class AveragePool(OpRun):
         return (total / count,)
 
 
-OPERATORS = (Conv, ConvTranspose, BatchNormalization, GatherElements, MaxPool, AveragePool)
+class GlobalMaxPool(OpRun):
+    """Over all positions; onnx's own takes axes 1 and 2 of a tensor of rank 3."""
+
+    op_domain = ""
+
+    def _run(self, x: np.ndarray) -> tuple[np.ndarray]:
+        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
+OPERATORS = (
+    *(Conv, ConvTranspose, BatchNormalization, GatherElements),
+    *(MaxPool, AveragePool, GlobalMaxPool),
+)
 
 
 def _geometry(attributes: dict[str, Any]) -> dict[str, Any]:
