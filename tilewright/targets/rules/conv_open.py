@@ -280,57 +280,62 @@ class _Depthwise:
         self._lines, self._columns = map(k.kernel.size, p.out)
 
     def whole(self) -> Stmt:
-        p = self._p
+        """Pieces are a few channels of a line: late layers have few lines, and many channels."""
+        p, wide = self._p, VECTORS * self._lanes
+        full, rest = divmod(p.channels, wide)
+        spans = full + bool(rest)
 
-        def line(at: tirx.Expr) -> Stmt:
+        def piece(number: tirx.Expr) -> Stmt:
+            at, place = tirx.floordiv(number, spans), tirx.floormod(number, spans)
             image, h = tirx.floordiv(at, self._lines), tirx.floormod(at, self._lines)
-            return opaque(image, "image", lambda i: opaque(h, "h", lambda h: self._line(at, i, h)))
+            return opaque(
+                image, "image", lambda i: opaque(h, "h", lambda h: channels(at, i, h, place))
+            )
 
-        return loop(self._k.kernel.size(p.batch) * self._lines, line, "line", parallel=True)
+        def channels(at: tirx.Expr, image: tirx.Expr, h: tirx.Expr, place: tirx.Expr) -> Stmt:
+            whole = opaque(place * wide, "first", lambda f: self._line(at, image, h, f, wide))
+            if not rest:
+                return whole
+            tail = self._line(at, image, h, index(full * wide), rest)
+            return branch(place < full, whole, tail) if full else tail
 
-    def _line(self, at: tirx.Expr, image: tirx.Expr, h: tirx.Expr) -> Stmt:
+        pieces = self._k.kernel.size(p.batch) * self._lines * spans
+        return loop(pieces, piece, "piece", parallel=True)
+
+    def _line(
+        self, at: tirx.Expr, image: tirx.Expr, h: tirx.Expr, first: Index, width: int
+    ) -> Stmt:
+        """Line `h` of an image, line `at` of all, in `width` channels from `first` on."""
         p, columns = self._p, self._columns
         stride, span = p.strides[1], (p.kernel[1] - 1) * p.dilation[1] + 1
         # From `low` on a window begins inside; from `high` on it ends outside.
         low = tirx.min(-(-p.begins[1] // stride), columns)
         high = tirx.floordiv(self._width + p.begins[1] - span, stride) + 1
         high = tirx.max(tirx.min(high, columns), low)
-        wide = VECTORS * self._lanes
-        full, rest = divmod(p.channels, wide)
 
-        def of(first: Index, width: int) -> Stmt:
-            def tiles(begin: tirx.Expr, count: Index, positions: int, *, checked: bool) -> Stmt:
-                return loop(
-                    count,
-                    lambda n: opaque(
-                        begin + n * positions,
-                        "column",
-                        lambda c: self._tile(
-                            at, image, h, c, (first, width), positions, checked=checked
-                        ),
+        def tiles(begin: tirx.Expr, count: Index, positions: int, *, checked: bool) -> Stmt:
+            return loop(
+                count,
+                lambda n: opaque(
+                    begin + n * positions,
+                    "column",
+                    lambda c: self._tile(
+                        at, image, h, c, (first, width), positions, checked=checked
                     ),
-                    "tile",
-                )
-
-            many = tirx.floordiv(high - low, POSITIONS)
-            after = low + many * POSITIONS
-            return seq(
-                [
-                    tiles(index(0), low, 1, checked=True),
-                    tiles(low, many, POSITIONS, checked=False),
-                    tiles(after, high - after, 1, checked=False),
-                    tiles(high, columns - high, 1, checked=True),
-                ]
+                ),
+                "tile",
             )
 
-        steps = []
-        if full:
-            steps.append(
-                loop(full, lambda s: opaque(s * wide, "first", lambda f: of(f, wide)), "span")
-            )
-        if rest:
-            steps.append(of(index(full * wide), rest))
-        return seq(steps)
+        many = tirx.floordiv(high - low, POSITIONS)
+        after = low + many * POSITIONS
+        return seq(
+            [
+                tiles(index(0), low, 1, checked=True),
+                tiles(low, many, POSITIONS, checked=False),
+                tiles(after, high - after, 1, checked=False),
+                tiles(high, columns - high, 1, checked=True),
+            ]
+        )
 
     def _tile(
         self,
