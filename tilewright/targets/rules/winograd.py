@@ -37,13 +37,13 @@ from tilewright.targets.rules.packing import packed_columns
 from tilewright.targets.rules.register_tile import Reduction, lanes_of, most_rows
 from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Packed, Rule
 from tilewright.targets.rules.tir import (
-    Flat,
     Index,
     Kernel,
     bind,
     ceil_div,
     index,
     loop,
+    opaque,
     pieces,
     seq,
     workspace,
@@ -162,7 +162,7 @@ def blocked(
     arrays: tuple[np.ndarray | Given | int, ...],
     target: Target,
 ) -> Launch:
-    """The whole convolution, in blocks of `rows` tiles."""
+    """The whole convolution, in blocks of `rows` tiles; at most as many where sizes are open."""
     n, depth = w.shape[:2]
     blocking = undivided(name, rows, n, depth, target)
     packed = _packed(w, tiling, blocking, target)
@@ -171,54 +171,67 @@ def blocked(
     strip = STRIP * blocking.vectors * lanes_of(target)
     v_stride = spread(rows * depth)
 
-    def block(first: tirx.Expr) -> Stmt:
+    def block(first: tirx.Expr, high: int, count: Index) -> Stmt:
+        """`count` times `high` tiles from number `first` on."""
         v, made = workspace(tiling.matrices * v_stride, "float32", "v")
 
         def row(t: Index) -> Stmt:
             return tiles.transform(k.x, v, first + t, t * depth, v_stride)
 
+        def columns(start: tirx.Expr, wide: int) -> Stmt:
+            """The results of the block in columns `start` ... of n."""
+            m_stride = spread(rows * wide)
+            m, made = workspace(tiling.matrices * m_stride, "float32", "m")
+
+            def matrix(i: tirx.Expr) -> Stmt:
+                product = Product(
+                    m=high,
+                    n=wide,
+                    a=v,
+                    row=lambda r: i * v_stride + r * depth,
+                    reduction=Reduction(1, depth),
+                    b=k.w,
+                    b_base=i * packed.shape[1] + start * depth,
+                    repeats=count,
+                )
+
+                def store(row: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
+                    return m.store(i * m_stride + index(row) * wide + column, value, width)
+
+                return contraction(product, blocking, store, target, parallel=False)
+
+            def row(t: Index) -> Stmt:
+                place = (t * wide, m_stride, start, wide)
+                return tiles.store(m, first + t, *place, k.y, k.epilogue)
+
+            products = loop(tiling.matrices, matrix, "matrix")
+            return seq([made, products, loop(count * high, row, "row")])
+
         whole, rest = divmod(n, strip)
-        parts = [made, loop(rows, row, "row")]
+        parts = [made, loop(count * high, row, "row")]
         if whole:
-            parts.append(loop(whole, lambda s: columns(first, v, s * strip, strip), "strip"))
+            parts.append(loop(whole, lambda s: columns(s * strip, strip), "strip"))
         if rest:
-            parts.append(columns(first, v, index(whole * strip), rest))
+            parts.append(columns(index(whole * strip), rest))
         return seq(parts)
 
-    def columns(first: tirx.Expr, v: Flat, start: tirx.Expr, wide: int) -> Stmt:
-        """The results of a block in columns `start` ... of n."""
-        m_stride = spread(rows * wide)
-        m, made = workspace(tiling.matrices * m_stride, "float32", "m")
+    if isinstance(tiling, Tiling):
+        step = rows
 
-        def matrix(i: tirx.Expr) -> Stmt:
-            product = Product(
-                m=rows,
-                n=wide,
-                a=v,
-                row=lambda r: i * v_stride + r * depth,
-                reduction=Reduction(1, depth),
-                b=k.w,
-                b_base=i * packed.shape[1] + start * depth,
-            )
+        def numbered(b: tirx.Expr) -> Stmt:
+            # The last block begins early enough to be whole: what two compute is the same.
+            first = tirx.min(b * step, tiles.count - step)
+            return bind(first, "first", lambda first: block(first, step, 1))
+    else:
+        high = min(blocking.rows, rows)
+        step = rows // high * high
 
-            def store(row: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
-                return m.store(i * m_stride + index(row) * wide + column, value, width)
+        def numbered(b: tirx.Expr) -> Stmt:
+            first = b * step
+            left = tirx.min(ceil_div(tiles.count - first, high), rows // high)
+            return opaque(left, "high", lambda count: block(first, high, count))
 
-            return contraction(product, blocking, store, target, parallel=False)
-
-        def row(t: Index) -> Stmt:
-            return tiles.store(m, first + t, t * wide, m_stride, start, wide, k.y, k.epilogue)
-
-        return seq([made, loop(tiling.matrices, matrix, "matrix"), loop(rows, row, "row")])
-
-    # The last block begins early enough to be whole: what two blocks compute is the same.
-    body = loop(
-        ceil_div(tiles.count, rows),
-        lambda b: bind(tirx.min(b * rows, tiles.count - rows), "first", block),
-        "block",
-        parallel=True,
-    )
-    return k.launch(body, x)
+    return k.launch(loop(ceil_div(tiles.count, step), numbered, "block", parallel=True), x)
 
 
 def block_rows(tiling: Tiling, target: Target) -> int | None:

@@ -46,7 +46,7 @@ class OpenTiling:
         self.begins = spec.padding[:2]
 
     def within(self, kernel: Kernel, target: Target) -> Tiles:
-        """The tiles of all images, in a kernel; a negative number stands for the first one."""
+        """The tiles of all images, in a kernel; beyond them it is the last one again."""
         seen = _Seen(self, kernel, lanes_of(target))
         return Tiles(seen.count, seen.transform, seen.store)
 
@@ -77,7 +77,7 @@ class _Seen:
                 ),
             )
 
-        return opaque(tirx.max(tile, 0), "tile", found)
+        return opaque(tirx.min(tile, self.count - 1), "tile", found)
 
     def transform(self, x: Flat, v: Flat, tile: Index, base: Index, stride: int) -> Stmt:
         edge, (height, width), channels = self._t.edge, self._size, self._channels
