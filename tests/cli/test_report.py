@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tilewright.cli.report import Report, bytes_text, seconds_text
+from tilewright.cli.report import Report, bytes_text, seconds_text, threads_text
 from tilewright.errors import OutputError
 
 
@@ -53,3 +53,8 @@ def test_sizes_for_people(size, text):
 )
 def test_times_for_people(seconds, text):
     assert seconds_text(seconds) == text
+
+
+@pytest.mark.parametrize("threads, text", [(1, "1 thread"), (2, "2 threads")])
+def test_threads_for_people(threads, text):
+    assert threads_text(threads) == text

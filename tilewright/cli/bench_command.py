@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tilewright.cli import console, flags
-from tilewright.cli.report import Report, bytes_text, seconds_text
+from tilewright.cli.report import Report, bytes_text, seconds_text, threads_text
 from tilewright.options import CompileOptions
 
 
@@ -65,7 +65,7 @@ def command(
     found = console.with_progress(level, action)
     report = Report(f"latency of {subject.name}", found)
     report.table(
-        f"{subject.name}, {found['threads']} threads",
+        f"{subject.name}, {threads_text(found['threads'])}",
         ["engine", "median", "10%..90%", "calls", "load", "first call", "peak memory"],
         [
             [

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tilewright.cli import console, flags
-from tilewright.cli.report import Report, bytes_text, seconds_text
+from tilewright.cli.report import Report, bytes_text, seconds_text, threads_text
 from tilewright.options import CompileOptions
 
 
@@ -124,7 +124,7 @@ def _add_summary(report: Report, found: dict[str, Any]) -> None:
         for level in roof["levels"]
     )
     report.lines += [
-        f"a run takes {seconds_text(whole)} on {found['threads']} threads: kernels "
+        f"a run takes {seconds_text(whole)} on {threads_text(found['threads'])}: kernels "
         f"{seconds_text(found['kernel_seconds'])}, the rest {seconds_text(found['rest_seconds'])}",
         f"the kernels' roof is {seconds_text(least)}, {least / whole:.0%} of the run",
         f"this machine: {roof['peak'] / 1e9:.0f} GF/s; {levels}",

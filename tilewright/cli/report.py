@@ -95,6 +95,11 @@ def bytes_text(size: float) -> str:
     return f"{size:.0f} B"
 
 
+def threads_text(threads: int) -> str:
+    """How many threads, for people: 1 thread."""
+    return f"{threads} thread{'s' if threads != 1 else ''}"
+
+
 def seconds_text(seconds: float) -> str:
     """A time for people: 12.3 ms."""
     for unit, factor in (("s", 1.0), ("ms", 1e-3)):

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tilewright.cli import console, flags
-from tilewright.cli.report import Report, seconds_text
+from tilewright.cli.report import Report, seconds_text, threads_text
 
 
 @click.command("run")
@@ -69,7 +69,8 @@ def command(
             for o in found["outputs"]
         ],
     )
-    report.lines.append(f"first call {seconds_text(found['seconds'])}, {found['threads']} threads")
+    threads = threads_text(found["threads"])
+    report.lines.append(f"first call {seconds_text(found['seconds'])}, {threads}")
     report.emit(json_to, html_to)
     return 0
 
