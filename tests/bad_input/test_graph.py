@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 
 from tests import models
 from tests.command_line import refused
+from tests.net import Net
 from tilewright.errors import ModelError, UnsupportedModel
 
 
@@ -32,6 +33,16 @@ def _undefined_tensor(proto: onnx.ModelProto) -> None:
 
 def _twice_defined(proto: onnx.ModelProto) -> None:
     proto.graph.node[1].output[0] = "xw"
+
+
+def _attribute_of_a_function(proto: onnx.ModelProto) -> None:
+    entry = proto.graph.node[0].attribute.add()
+    entry.name, entry.type, entry.ref_attr_name = "alpha", onnx.AttributeProto.FLOAT, "beta"
+
+
+def _resize_by_nan() -> onnx.ModelProto:
+    net = Net(opset=19, x=(1, 1, 4, 4))
+    return net.model(net.Resize("x", "", net.const([1, 1, np.nan, 2]), mode="linear"))
 
 
 def _cycle(proto: onnx.ModelProto) -> None:
@@ -95,6 +106,12 @@ BAD_GRAPHS = {
     "no_outputs": (_broken(_without_outputs), ModelError, ["no outputs", "at least one"]),
     "undefined_tensor": (_broken(_undefined_tensor), ModelError, ["not valid ONNX", "nowhere"]),
     "defined_twice": (_broken(_twice_defined), ModelError, ["not valid ONNX", "xw"]),
+    "attribute_of_a_function": (
+        _broken(_attribute_of_a_function),
+        ModelError,
+        ["stands for one of a function's", "'alpha'"],
+    ),
+    "scales_that_are_none": (_resize_by_nan(), UnsupportedModel, ["the scales 1, 1, nan, 2"]),
     "cycle": (_broken(_cycle), ModelError, ["not valid ONNX", "sorted"]),
     "shapes_clash": (_broken(_wrong_shapes), ModelError, ["shapes or types do not fit", "product"]),
     "nan_weight": (

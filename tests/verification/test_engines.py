@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import helper, parser
 
 from tests import models
 from tests.compiling import compile_here
 from tests.net import Net
-from tilewright.errors import InputError, OptionError
+from tilewright.errors import InputError, ModelError, OptionError
 from tilewright.verification.budget import unit_roundoff
 from tilewright.verification.engines import Engines, Refused
 
@@ -133,3 +133,22 @@ def test_of_random_numbers_type_and_shape_are_compared(tmp_path):
     other = (ours[0][:1], ours[1])
     found = {verdict.name: verdict for verdict in engines.compare(feed, {}, (other, theirs))}
     assert not found["y"].passed
+
+
+def test_a_loop_that_does_not_end_is_stopped(tmp_path, monkeypatch):
+    proto = parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 17]>
+        g (int64 most, bool go_on, float[4] x) => (float[4] y) {
+          y = Loop <body = b (int64 i, bool on, float[4] old) => (bool again, float[4] new) {
+            again = Identity(on)
+            new = Mul(old, old)
+          }> (most, go_on, x)
+        }"""
+    )
+    engines = _engines(proto, proto, tmp_path)
+    feed = {"go_on": np.array(True), "x": np.ones(4, np.float32)}
+    ours, _ = engines.run({"most": np.array(3), **feed})
+    assert ours[0].tolist() == [1.0] * 4
+    monkeypatch.setattr("tilewright.verification.engines.MOST_SECONDS", 0.5)
+    with pytest.raises(ModelError, match="does not end within"):
+        engines.run({"most": np.array(2**40), **feed})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,19 @@ import numpy as np
 
 from tilewright.compiler import runtime
 from tilewright.compiler.importer import shapes
-from tilewright.compiler.importer.graph import random_tensors
+from tilewright.compiler.importer.graph import all_graphs, random_tensors
 from tilewright.compiler.importer.load import load
 from tilewright.compiler.importer.model import OnnxModel
 from tilewright.compiler.importer.normalise import normalise
-from tilewright.errors import InputError, OptionError
+from tilewright.errors import InputError, ModelError, OptionError
 from tilewright.verification.budget import coarsest_unit, output_budgets
 from tilewright.verification.reference import DoubleReference, NoReference
 from tilewright.verification.session import open_session
 from tilewright.verification.tolerance import FACTOR, WINOGRAD_FACTOR, Tolerance, Verdict, scale_of
 
 Arrays = Mapping[str, np.ndarray]
+# What ONNX Runtime may take for a model with loops: some do not end on random inputs.
+MOST_SECONDS = 30.0
 # Our outputs, or why there are none, and ONNX Runtime's.
 Results = tuple[tuple[np.ndarray, ...] | str, list[np.ndarray]]
 
@@ -61,6 +64,8 @@ class Engines:
         normalise(model)
         self._model = model
         # Functions are written out by now.
+        graphs = all_graphs(model.graph)
+        self._has_loops = any(node.op_type == "Loop" for graph in graphs for node in graph.node)
         self._random = random_tensors(model.graph, model.constants())
         rules = {kernel["rule"] for kernel in self.module.manifest["kernels"]}
         self._tolerance = Tolerance(WINOGRAD_FACTOR if "winograd" in rules else FACTOR)
@@ -88,7 +93,9 @@ class Engines:
         feed = dict(inputs)
         self.module.check(feed)
         try:
-            theirs = self.session.run(None, feed)
+            theirs = self._their_run(feed)
+        except ModelError:
+            raise
         except Exception as error:
             raise Refused(" ".join(str(error).split())[:300]) from error
         try:
@@ -97,6 +104,29 @@ class Engines:
             raise Refused(error.what, ours=True) from error
         except Exception as error:
             return " ".join(str(error).split())[:300], theirs
+
+    def _their_run(self, feed: Arrays) -> list[np.ndarray]:
+        """ONNX Runtime's outputs; a model with loops has MOST_SECONDS for them."""
+        if not self._has_loops:
+            return self.session.run(None, dict(feed))
+        import onnxruntime
+
+        how = onnxruntime.RunOptions()
+        stop = threading.Timer(MOST_SECONDS, setattr, (how, "terminate", True))
+        stop.start()
+        try:
+            return self.session.run(None, dict(feed), how)
+        except Exception as error:
+            if not how.terminate:
+                raise
+            raise ModelError(
+                f"ONNX Runtime does not end within {MOST_SECONDS:.0f} s on random inputs",
+                where=self._model.path.name,
+                expected="loops that end",
+                hint="--input gives values; --no-verify compiles without the check",
+            ) from error
+        finally:
+            stop.cancel()
 
     def calibrate(self, inputs: Arrays, dims: Mapping[str, int]) -> None:
         """Note ONNX Runtime's error on `inputs`, before anything is judged by it."""

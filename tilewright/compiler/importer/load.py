@@ -34,6 +34,7 @@ def load(path: Path | str) -> OnnxModel:
     proto = _parse(data, path)
     check_text(proto, str(path))
     _check_header(proto, path)
+    _check_references(proto)
     digest = hashlib.sha256(data)
     del data
     model = OnnxModel(path=path, sha256="", proto=proto)
@@ -115,6 +116,18 @@ def _check_header(proto: onnx.ModelProto, path: Path) -> None:
         raise ModelError("the graph has no nodes", where=str(path), expected="at least one")
     if not proto.graph.output:
         raise ModelError("the graph has no outputs", where=str(path), expected="at least one")
+
+
+def _check_references(proto: onnx.ModelProto) -> None:
+    for graph in all_graphs(proto.graph):
+        for node in graph.node:
+            names = [entry.name for entry in node.attribute if entry.ref_attr_name]
+            if names:
+                raise ModelError(
+                    f"attribute {names[0]!r} stands for one of a function's",
+                    where=label(node),
+                    expected="a value: the node is in no function",
+                )
 
 
 def _take_out_weights(model: OnnxModel, folder: Path) -> None:

@@ -74,6 +74,9 @@ class _Resize:
         if self._given is not None:
             # The size is that of ONNX's shape inference, which multiplies in float32.
             scales = self._vector(self._given)
+            if self._known and not (np.isfinite(scales) & (scales > 0)).all():
+                shown = ", ".join(f"{scale:g}" for scale in scales)
+                raise UnsupportedModel(f"the scales {shown}", expected="finite ones above 0")
             factor = self._kept(scales.astype(WIDE))
             after = self._multiples()
             if after is None:
