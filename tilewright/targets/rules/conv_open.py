@@ -218,8 +218,9 @@ def _product(
     def store(row: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
         return k.store(index(row) * n + column, column, width, value)
 
-    nest = contraction(product, blocking, store, target)
-    if not plain and blocking.rows > 1:
+    if plain or blocking.rows == 1:
+        nest = contraction(product, blocking, store, target)
+    else:
         # Dividing for each row of a tile costs a fifth of the time.
         quick = contraction(replace(product, neighbours=side_by_side), blocking, store, target)
         narrow = contraction(product, replace(blocking, rows=1), store, target)

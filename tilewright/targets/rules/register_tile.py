@@ -22,11 +22,10 @@ from tilewright.targets.rules.tir import (
     Flat,
     Index,
     bind,
-    index,
     local,
     loop,
     number,
-    opaque,
+    opaque_all,
     pieces,
     seq,
 )
@@ -157,20 +156,8 @@ def tile(
 
         return loop(reduction.runs, run, "j")
 
-    steps.append(_bind_all(rows, body))
+    steps.append(opaque_all(rows, "row", body))
     for r in range(len(rows)):
         for at, n in pieces(panel.width, lanes):
             steps.append(store(r, at, n, acc.load(r * width + at, n)))
     return seq(steps)
-
-
-def _bind_all(values: list[Index], body: Callable[[list[tirx.Expr]], Stmt]) -> Stmt:
-    """`body` with every value computed once."""
-
-    def rest(done: list[tirx.Expr]) -> Stmt:
-        if len(done) == len(values):
-            return body(done)
-        value = values[len(done)]
-        return opaque(value, f"row{len(done)}", lambda bound: rest([*done, index(bound)]))
-
-    return rest([])

@@ -105,6 +105,17 @@ def opaque(value: Index, name: str, body: Callable[[tirx.Expr], Stmt]) -> Stmt:
     return seq([made, place.store(0, value), body(place.load(0))])
 
 
+def opaque_all(values: Sequence[Index], name: str, body: Callable[[list[tirx.Expr]], Stmt]) -> Stmt:
+    """`body` with every value computed once, as `opaque` does."""
+
+    def rest(done: list[tirx.Expr]) -> Stmt:
+        if len(done) == len(values):
+            return body(done)
+        return opaque(values[len(done)], f"{name}{len(done)}", lambda known: rest([*done, known]))
+
+    return rest([])
+
+
 def branch(condition: tirx.Expr, then: Stmt, otherwise: Stmt | None = None) -> Stmt:
     """`then` where `condition` holds, else `otherwise`."""
     return tirx.IfThenElse(condition, then, otherwise)

@@ -28,6 +28,7 @@ from tilewright.targets.rules.tir import (
     local,
     loop,
     opaque,
+    opaque_all,
     seq,
     workspace,
 )
@@ -69,13 +70,7 @@ class _Seen:
             line = tirx.floordiv(at, wide)
             image, row = tirx.floordiv(line, high), tirx.floormod(line, high) * size
             left = tirx.floormod(at, wide) * size
-            return opaque(
-                image,
-                "image",
-                lambda i: opaque(
-                    row, "top", lambda t: opaque(left, "left", lambda w: body(i, t, w))
-                ),
-            )
+            return opaque_all([image, row, left], "place", lambda found: body(*found))
 
         return opaque(tirx.min(tile, self.count - 1), "tile", found)
 
@@ -120,14 +115,12 @@ class _Seen:
                 steps += down(self._t, taps, half, j, n)
             return seq([*steps, *across(self._t, half, v, base + c, stride, n)])
 
-        def of_lines(lines: list[Index]) -> Stmt:
-            # Each address from its line's: LLVM takes ten times as long for those from `origin`.
-            if len(lines) == edge:
-                return vectors(self._channels, self._lanes, lambda c, n: vector(lines, c, n))
-            at = origin + len(lines) * line
-            return opaque(at, "line", lambda known: of_lines([*lines, known]))
-
-        return of_lines([])
+        starts = [origin + i * line for i in range(edge)]
+        return opaque_all(
+            starts,
+            "line",
+            lambda lines: vectors(self._channels, self._lanes, lambda c, n: vector(lines, c, n)),
+        )
 
     def store(
         self,
