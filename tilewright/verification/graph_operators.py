@@ -208,7 +208,9 @@ def _compare_where(draw: Draw, net: Builder, x: Value) -> Value:
 
 
 def _logical(draw: Draw, net: Builder, x: Value) -> Value:
-    others = [v for v in net.values if v.dtype == "bool" and broadcasts(x.shape, v.shape)]
+    fitting = [v for v in net.values if v.dtype == "bool" and broadcasts(x.shape, v.shape)]
+    # A large tensor does not even broadcast with itself: results are kept small.
+    others = fitting or [x]
     op = one_of(draw, "And", "Or", "Xor")
     mixed = net.add(op, x, one_of(draw, *others), exact=True, degree=0)
     return net.add("Cast", mixed, to=1, exact=True, degree=0)
