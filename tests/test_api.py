@@ -9,7 +9,7 @@ import tilewright
 from tests import models
 from tests.compiling import compile_here
 from tilewright import api
-from tilewright.errors import CheckFailed, ModelError, OptionError
+from tilewright.errors import ArtifactError, CheckFailed, ModelError, OptionError, TargetError
 from tilewright.targets import host, resolve
 
 
@@ -55,8 +55,22 @@ def test_says_why_it_did_not_check(here, monkeypatch):
     monkeypatch.setattr(host, "detect", lambda: few)
     artifact = tilewright.compile(models.unary(), target="x86-64-avx512")
     assert artifact.check is None and "lacks avx512f" in artifact.unchecked
+    # It carries what a machine that can run it is to find.
+    bundle = artifact.save_bundle(here / "bundle")
+    with pytest.raises(ArtifactError, match="this CPU lacks avx512f"):
+        tilewright.verify(bundle)
+
+
+def test_a_bundle_without_golden_outputs_is_refused(here):
+    artifact = tilewright.compile(models.unary(), check=False)
     with pytest.raises(OptionError, match="golden outputs, and none were made"):
         artifact.save_bundle(here / "bundle")
+
+
+def test_a_machine_without_tvms_runtime_gets_standalone_libraries():
+    with pytest.raises(TargetError, match="no TVM runtime for riscv64") as info:
+        tilewright.compile(models.unary(), target="riscv64")
+    assert "--standalone" in info.value.hint
 
 
 def test_wrong_numbers_are_a_failed_check_and_no_artifact(here, model_file, monkeypatch):

@@ -232,8 +232,10 @@ def test_each_target_names_its_source(row):
 
 def test_target_names_are_unique():
     names = [row.name for row in CATALOG]
-    models = [triple for row in CATALOG for triple in row.family_models]
-    assert len(set(names)) == len(names) and len(set(models)) == len(models)
+    assert len(set(names)) == len(names)
+    # The same core may be in two machines: the first row then stands for both.
+    cores = {(triple, row.mcpu) for row in CATALOG for triple in row.family_models}
+    assert len({triple for triple, _ in cores}) == len(cores)
 
 
 def _run(code: str) -> str:

@@ -26,10 +26,30 @@ def test_the_digest_depends_on_every_field():
         "only": ("x",),
         "threads": 9,
         "seed": 8,
+        "standalone": "net",
+        "glibc": "2.31",
+        "cc": "gcc",
+        "musl": True,
+        "static": True,
     }
     assert set(other) == {field.name for field in dataclasses.fields(CompileOptions)}
-    digests = {dataclasses.replace(FULL, **{name: value}).digest() for name, value in other.items()}
-    assert len(digests | {FULL.digest()}) == len(other) + 1
+    full = dataclasses.replace(FULL, standalone="model")
+    digests = {dataclasses.replace(full, **{name: value}).digest() for name, value in other.items()}
+    assert len(digests | {full.digest()}) == len(other) + 1
+
+
+@pytest.mark.parametrize(
+    "fields, says",
+    [
+        ({"musl": True}, "TVM's runtime"),
+        ({"static": True}, "TVM's runtime"),
+        ({"glibc": "31"}, "--glibc 31"),
+        ({"glibc": "2.31", "musl": True, "standalone": "m"}, "2.31 and musl"),
+    ],
+)
+def test_how_to_link_is_checked(fields, says):
+    with pytest.raises(OptionError, match=says):
+        CompileOptions(**fields)
 
 
 def test_the_digest_is_the_same_for_equal_options():

@@ -18,6 +18,7 @@ from tilewright.compiler.steps import OPTIONAL_STAGES, OPTIONAL_STEPS, RULE_STEP
 from tilewright.errors import ArtifactError, CheckFailed, ModelError, OptionError, TargetError
 from tilewright.options import CompileOptions
 from tilewright.targets import Target, host, resolve
+from tilewright.targets.parse import built_for
 from tilewright.verification.bisect import Switch
 from tilewright.verification.localize import localize as trace_failure
 from tilewright.verification.proof import Proof, failure_text
@@ -51,12 +52,10 @@ def compile(
 
     `model` is the path of an .onnx or .pt2 file, or an `onnx.ModelProto`; `target` a Target, a
     catalog row's name or "native"; `shapes` fixes inputs ({"x": (1, 3, 224, 224)}). `fusions`
-    replaces the default list: `(*DEFAULT_FUSIONS, MINE)` (docs/adding-a-fusion.md). With
-    `cache`, kernels compiled before are taken from the user's cache folder (docs/cache.md).
-    `db` is a file with tuning records (docs/tuning.md): True the user's own, False none. `dump`
-    is a folder for the IR after each stage. `faults` make the result wrong on purpose
-    (`tilewright.compiler.faults`). `progress` is called with {"event": "start" | "done",
-    "step": ...}.
+    replaces the default list: `(*DEFAULT_FUSIONS, MINE)` (docs/adding-a-fusion.md). With `cache`,
+    kernels compiled before come from the user's cache folder. `db` is a file with tuning records:
+    True the user's own, False none. `dump` is a folder for the IR after each stage. `faults` make
+    the result wrong on purpose. `progress` is called with {"event": "start" | "done", "step": ...}.
 
     Raises ModelError or UnsupportedModel for the file, OptionError and TargetError for the
     arguments, FusionError when a fusion of yours fails, CompileError when the compiler does, and
@@ -64,7 +63,7 @@ def compile(
     """
     options = options or CompileOptions()
     _check_names(options, fusions)
-    row = resolve(target)
+    row = built_for(target, options)
     folder = tempfile.TemporaryDirectory(prefix="tilewright-")
     job = job_of(model, Path(folder.name), row, shapes, options, fusions, progress)
     choices = confirmed_choices(db, row, options.threads or host.default_threads())
@@ -72,17 +71,20 @@ def compile(
     job["faults"] = _pickled(faults, Path(folder.name) / "faults.pickle") if faults else None
     built = child.call("tilewright.compiler.compile_job:compile_job", job, progress)
     artifact = Artifact(Path(built["library"]), built["manifest"], _folder=folder)
-    missing = row.missing_on(host.detect().features)
+    missing = host.lacks(row)
     if not check:
         artifact.unchecked = "the check was switched off"
-    elif missing:
+        return artifact
+    artifact.golden = Path(folder.name) / "golden"
+    artifact.golden.mkdir()
+    found = (artifact.library, job["path"], options.seed)
+    if missing:
         artifact.unchecked = f"this machine lacks {', '.join(missing)} and cannot run the code"
+        name = "tilewright.verification.golden_job:golden_job"
+        job = {**_comparison(*found, None), "golden": str(artifact.golden)}
+        artifact.expected = child.call(name, job, progress, doing="running ONNX Runtime")
     else:
-        golden = Path(folder.name) / "golden"
-        golden.mkdir()
-        proof = check_library(
-            artifact.library, job["path"], options.seed, golden=golden, progress=progress
-        )
+        proof = check_library(*found, golden=artifact.golden, progress=progress)
         if proof.failure is not None:
             raise CheckFailed(
                 "the compiled model disagrees with ONNX Runtime",
@@ -90,7 +92,7 @@ def compile(
                 hint="`-O1` or `--disable NAME` narrows down which step does it; please report "
                 "the model",
             )
-        artifact.check, artifact.golden = proof.to_dict(), golden
+        artifact.check = proof.to_dict()
     return artifact
 
 
@@ -359,7 +361,7 @@ def _built(
 def check_runs_here(target: str | Target, why: str) -> None:
     """Raise TargetError unless this machine can run code for `target`, for the reason `why`."""
     row = resolve(target)
-    if missing := row.missing_on(host.detect().features):
+    if missing := host.lacks(row):
         raise TargetError(
             f"this machine cannot run code for {row.name}, and {why}",
             expected=f"a CPU with {', '.join(missing)}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -23,7 +24,11 @@ class CompileOptions:
     `dims`: symbolic dimension -> size, or (low, high) bounds. `disable` and `only` name
     optional steps (`tilewright.compiler.steps`). `threads` is the default
     the artifact will run with; None leaves it to the machine that loads it. `seed` draws the
-    inputs of the check.
+    inputs of the check. `standalone` is what the functions of a library without TVM's runtime
+    start with, "model" for model_run; None: a library that TVM's runtime loads. `glibc` is the
+    oldest version that the library is to run with, and `cc` the C compiler that links it;
+    `musl` links with musl instead, and `static` makes the program of a bundle, with musl, one
+    file that needs no C library.
     """
 
     opt_level: int = 3
@@ -32,6 +37,11 @@ class CompileOptions:
     only: tuple[str, ...] = ()
     threads: int | None = None
     seed: int = 0
+    standalone: str | None = None
+    glibc: str | None = None
+    cc: str | None = None
+    musl: bool = False
+    static: bool = False
 
     def __post_init__(self) -> None:
         if self.opt_level not in OPT_LEVELS:
@@ -42,6 +52,16 @@ class CompileOptions:
             raise OptionError(f"seed {self.seed}", expected="0 or more")
         if self.threads is not None and self.threads < 1:
             raise OptionError(f"{self.threads} threads", expected="at least 1")
+        if self.standalone is None and (self.musl or self.static):
+            raise OptionError(
+                "a library with musl cannot use TVM's runtime, which is linked to glibc",
+                expected="a standalone library",
+                hint="add --standalone",
+            )
+        if self.glibc is not None and (self.musl or self.static):
+            raise OptionError(f"--glibc {self.glibc} and musl", expected="one C library")
+        if self.glibc is not None and not re.fullmatch(r"2\.\d+", self.glibc):
+            raise OptionError(f"--glibc {self.glibc}", expected="a version such as 2.31")
         for name, size in self.dims.items():
             low, high = (size, size) if isinstance(size, int) else size
             if not 0 <= low <= high:

@@ -15,6 +15,7 @@ from tests.command_line import command, refused
 from tests.compiling import compile_here
 from tilewright.compiler import runtime, sections
 from tilewright.errors import ArtifactError, OptionError
+from tilewright.targets import resolve
 
 
 def _patched(library: Path, folder: Path, change) -> Path:
@@ -63,9 +64,9 @@ def test_refuses_a_truncated_artifact(share, linear_library, tmp_path, nothing_l
 def test_refuses_an_artifact_for_another_machine(linear_library, tmp_path):
     def change(manifest: dict) -> None:
         _drop_titles(manifest)
-        manifest["needs"]["machine"] = "sparc64"
+        manifest["target"] = resolve("aarch64").to_dict()
 
-    with pytest.raises(ArtifactError, match="the artifact is for sparc64") as info:
+    with pytest.raises(ArtifactError, match="the artifact is for aarch64") as info:
         tilewright.load(_patched(linear_library, tmp_path, change))
     assert "x86_64, which this machine is" in info.value.expected
 

@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 def pool_library(folder):
     """The pool alone, as a library."""
     library = folder / "pool.so"
-    toolchain.link_shared(library, [pool.write_object(folder)])
+    toolchain.HOST.link_shared(library, [pool.write_object(folder)])
     return library
 
 

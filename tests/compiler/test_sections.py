@@ -17,7 +17,7 @@ def library(tmp_path):
             sections.write_manifest(manifest, tmp_path),
             sections.write_weights(tmp_path / "w.bin"),
         ]
-        toolchain.link_shared(tmp_path / "a.so", built)
+        toolchain.HOST.link_shared(tmp_path / "a.so", built)
         return tmp_path / "a.so"
 
     return make

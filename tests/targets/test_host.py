@@ -31,6 +31,34 @@ def test_reads_the_first_processor(tmp_path):
     }
 
 
+ARM = """\
+processor	: 0
+BogoMIPS	: 108.00
+Features	: fp asimd evtstrm crc32 cpuid
+CPU implementer	: 0x41
+CPU architecture: 8
+CPU variant	: 0x0
+CPU part	: 0xd08
+CPU revision	: 3
+"""
+
+
+def test_reads_a_raspberry_pi(tmp_path, monkeypatch):
+    monkeypatch.setattr(host.platform, "machine", lambda: "aarch64")
+    file = tmp_path / "cpuinfo"
+    file.write_text(ARM)
+    found = host.detect(file)
+    assert (found.vendor, found.family, found.model) == ("ARM", 8, 0xD08)
+    assert found.features == {"fp-armv8", "neon", "crc"}
+
+
+def test_reads_a_risc_v_board(tmp_path, monkeypatch):
+    monkeypatch.setattr(host.platform, "machine", lambda: "riscv64")
+    file = tmp_path / "cpuinfo"
+    file.write_text("processor : 0\nisa : rv64imafdc_zicsr\nuarch : sifive,u74-mc\n")
+    assert host.detect(file).features == {"m", "a", "f", "d", "c"}
+
+
 def test_a_strange_cpuinfo_is_an_unknown_cpu(tmp_path):
     (tmp_path / "cpuinfo").write_text("Processor: ARMv7\n")
     found = host.detect(tmp_path / "cpuinfo")

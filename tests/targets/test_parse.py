@@ -51,7 +51,7 @@ def test_native_is_what_was_detected(monkeypatch):
     monkeypatch.setattr(host, "detect", lambda: here)
     row = resolve("native")
     assert set(row.features) == here.features and "x86-64-avx2" in row.title
-    assert row.missing_on(here.features) == []
+    assert row.missing_on("x86_64", here.features) == []
 
 
 def test_native_has_no_feature_that_a_virtual_machine_masks(monkeypatch):
@@ -74,6 +74,32 @@ def test_a_cpu_with_nothing_is_still_x86_64(monkeypatch):
 
 
 def test_another_architecture_is_refused(monkeypatch):
-    monkeypatch.setattr(host, "detect", lambda: _machine(machine="aarch64"))
-    with pytest.raises(TargetError, match="this machine is aarch64"):
+    monkeypatch.setattr(host, "detect", lambda: _machine(machine="sparc64"))
+    with pytest.raises(TargetError, match="this machine is sparc64"):
         parse.native()
+
+
+@pytest.mark.parametrize("name", ["rpi4", "rpi5", "rpi3-32"])
+def test_native_on_a_board_is_the_board(name, monkeypatch):
+    board = resolve(name)
+    vendor, family, model = board.family_models[0]
+    here = _machine(
+        machine={"armv7": "armv7l"}.get(board.machine.name, board.machine.name),
+        vendor=vendor,
+        family=family,
+        model=model,
+        features=frozenset(board.features),
+    )
+    monkeypatch.setattr(host, "detect", lambda: here)
+    row = resolve("native")
+    assert (row.mcpu, row.triple, set(row.features)) == (
+        *(board.mcpu, board.triple),
+        set(board.features),
+    )
+
+
+def test_an_unknown_arm_core_is_the_generic_one(monkeypatch):
+    here = _machine(machine="aarch64", vendor="?", features=frozenset(resolve("rpi5").features))
+    monkeypatch.setattr(host, "detect", lambda: here)
+    row = resolve("native")
+    assert "as aarch64" in row.title and "dotprod" in row.features

@@ -38,8 +38,8 @@ def test_none_at_all_says_how_to_install_one(monkeypatch):
 def test_assembles_and_links(tmp_path):
     source = tmp_path / "a.S"
     source.write_text('.globl answer\nanswer: .long 42\n.section .note.GNU-stack,"",@progbits\n')
-    toolchain.assemble(source, tmp_path / "a.o")
-    toolchain.link_shared(tmp_path / "a.so", [tmp_path / "a.o"])
+    toolchain.HOST.assemble(source, tmp_path / "a.o")
+    toolchain.HOST.link_shared(tmp_path / "a.so", [tmp_path / "a.o"])
     library = ctypes.CDLL(str(tmp_path / "a.so"))
     assert ctypes.c_int.in_dll(library, "answer").value == 42
 
@@ -47,13 +47,13 @@ def test_assembles_and_links(tmp_path):
 def test_a_failure_carries_what_the_linker_said(program, tmp_path):
     program("echo 'undefined reference to expf' >&2; exit 3")
     with pytest.raises(ToolchainError, match="exit code 3: undefined reference to expf"):
-        toolchain.link_shared(tmp_path / "a.so", [])
+        toolchain.HOST.link_shared(tmp_path / "a.so", [])
 
 
 def test_a_full_disk_is_an_output_error(program, tmp_path):
     program("echo 'ld: final link failed: No space left on device' >&2; exit 1")
     with pytest.raises(OutputError, match="the disk is full") as info:
-        toolchain.link_shared(tmp_path / "a.so", [])
+        toolchain.HOST.link_shared(tmp_path / "a.so", [])
     assert "TMPDIR" in info.value.hint
 
 
@@ -63,4 +63,4 @@ def test_a_linker_that_hangs_is_given_up(program, tmp_path, monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", hangs)
     with pytest.raises(ToolchainError, match="did not finish within"):
-        toolchain.link_shared(tmp_path / "a.so", [])
+        toolchain.HOST.link_shared(tmp_path / "a.so", [])

@@ -25,9 +25,10 @@ from tilewright.compiler.kernels import compile_kernels
 from tilewright.compiler.operations import operations
 from tilewright.devices import program
 from tilewright.devices.process import Process, Send, TrialFailed
-from tilewright.targets import Target, toolchain
+from tilewright.targets import Target
 from tilewright.targets.rules.catalogue import Choice, lower, lower_by
 from tilewright.targets.rules.knobs import Choices, choosing
+from tilewright.targets.toolchain import toolchain_for
 
 BUILD_SECONDS = 120.0
 # Rounding errors of a sum of k products, in units in the last place of its scale: they grow with
@@ -73,7 +74,8 @@ def start(task: Task, choice: Choice | None, conditions: Conditions, folder: Pat
         with tempfile.TemporaryDirectory(dir=conditions.folder) as temporary:
             made = compile_kernels(kernels, target, Path(temporary), conditions.cache, processes=1)
             files = [*made.files, conditions.pool]
-            toolchain.link_shared(folder / program.LIBRARY, files, made.symbols)
+            tools = toolchain_for(conditions.target)
+            tools.link_shared(folder / program.LIBRARY, files, made.symbols)
         growth = WINOGRAD_GROWTH if rule.name == "winograd" else 1
         allowed = ROUNDING * growth * (4 + _depth(task, choices.facts) ** 0.5)
         program.save(folder, lowered, list(kernels), task.call.roles, task.sizes, allowed)

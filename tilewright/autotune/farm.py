@@ -70,7 +70,7 @@ def _connected(place: Where, target: Target, threads: int) -> RemoteDevice:
         device = RemoteDevice(place, threads)
     except DeviceLost as error:
         raise no_answer(place, error) from error
-    missing = target.missing_on(frozenset(device.facts["features"]))
+    missing = target.missing_on(device.facts["machine"], frozenset(device.facts["features"]))
     if missing:
         raise TargetError(
             f"{device.name} cannot run code for {target.name}",

@@ -11,7 +11,9 @@ import click
 
 from tilewright.cli import console, flags
 from tilewright.cli.report import bytes_text
+from tilewright.compiler.standalone.names import PREFIX, check_prefix
 from tilewright.options import CompileOptions
+from tilewright.targets import host, resolve
 
 
 @click.command("compile")
@@ -35,6 +37,15 @@ from tilewright.options import CompileOptions
     metavar="DIR",
     help="Write the IR after each stage into DIR.",
 )
+@click.option(
+    "--standalone/--no-standalone",
+    default=None,
+    help="Without TVM's runtime, with a C header; the default for another machine.",
+)
+@click.option("--glibc", metavar="2.31", help="The oldest glibc to run with.")
+@click.option("--musl", is_flag=True, help="Link with musl instead of glibc.")
+@click.option("--static", is_flag=True, help="Make the bundle's program one static file (musl).")
+@click.option("--cc", metavar="COMMAND", help="The C compiler that links; default: cc, or Zig's.")
 @click.option("--no-verify", is_flag=True, help="Skip the check against ONNX Runtime.")
 @click.option("--no-cache", is_flag=True, help="Compile every kernel anew.")
 @flags.records
@@ -46,6 +57,11 @@ def command(
     output: Path | None,
     bundle: Path | None,
     dump: Path | None,
+    standalone: bool | None,
+    glibc: str | None,
+    musl: bool,
+    static: bool,
+    cc: str | None,
     no_verify: bool,
     no_cache: bool,
     db: Path | bool,
@@ -65,13 +81,15 @@ def command(
     if output is None and bundle is None:
         output = Path(f"{model.stem}.so")
     # Before minutes of work: can the result be written?
+    elsewhere = not resolve(target).machine.is_here(host.detect().machine)
+    alone = standalone if standalone is not None else elsewhere or musl or static
     if output is not None:
-        check_library_name(output)
+        check_library_name(output, standalone=alone)
     if bundle is not None:
         check_bundle_folder(bundle)
-        if not no_verify:
-            api.check_runs_here(target, "a bundle carries outputs of the library")
-    options = dataclasses.replace(options, threads=threads)
+    prefix = _prefix(output, bundle) if alone else None
+    linking = {"glibc": glibc, "musl": musl, "static": static, "cc": cc}
+    options = dataclasses.replace(options, threads=threads, standalone=prefix, **linking)
 
     def action(progress: console.Progress) -> Any:
         return api.compile(
@@ -98,7 +116,17 @@ def command(
         console.say(said, level)
     if artifact.unchecked:
         console.say(f"not checked: {artifact.unchecked}", level)
+        if bundle is not None and artifact.expected:
+            check = f"{bundle}/run --selftest" if alone else f"tilewright verify {bundle}"
+            console.say(f"{check} checks it there", level)
     return 0
+
+
+def _prefix(output: Path | None, bundle: Path | None) -> str:
+    """What the functions of a standalone library start with: its name; in a bundle, `model`."""
+    if bundle is not None or output is None:
+        return PREFIX
+    return check_prefix(output.stem.removeprefix("lib").replace("-", "_").replace(".", "_"))
 
 
 def tuned_text(manifest: dict[str, Any], model: Path, verbose: bool) -> str:
@@ -137,7 +165,6 @@ def _work_by_group(manifest: dict[str, Any]) -> dict[str, int]:
 def _not_quite(db: Path | bool, manifest: dict[str, Any], target: str, threads: int | None) -> str:
     """Which records of the model's groups are for something else; nothing where none is."""
     from tilewright.autotune.records import not_quite
-    from tilewright.targets import host, resolve
 
     specs = {json.dumps(kernel["spec"], sort_keys=True) for kernel in manifest["kernels"]}
     found = not_quite(db, specs, resolve(target), threads or host.default_threads())

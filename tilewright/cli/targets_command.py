@@ -10,7 +10,7 @@ import click
 from tilewright.cli import flags
 from tilewright.cli.report import Report, bytes_text
 from tilewright.errors import TargetError
-from tilewright.targets import CATALOG, Target, resolve
+from tilewright.targets import CATALOG, Target, host, resolve
 
 
 @click.command("targets")
@@ -53,7 +53,7 @@ def _all() -> Report:
 def _runs_here(row: Target, here: Target | None) -> str:
     if here is None:
         return "no"
-    missing = row.missing_on(frozenset(here.features))
+    missing = host.lacks(row)
     return "yes" if not missing else f"no: {', '.join(missing[:3])}{'...' * (len(missing) > 3)}"
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tilewright.compiler.standalone import program
 from tilewright.errors import ArtifactError, OptionError, OutputError
 
 BUNDLE_LIBRARY = "model.so"
@@ -26,23 +27,34 @@ class Artifact:
     """What `tilewright.compile` returns; it owns a temporary folder until it is saved.
 
     `manifest` is a dictionary of JSON values (docs/artifact.md); `check` is the comparison
-    with ONNX Runtime, None when it was not made, with `unchecked` saying why.
+    with ONNX Runtime, None when it was not made, with `unchecked` saying why. Then `expected` is
+    what a comparison elsewhere is to find, where it may be made.
     """
 
     library: Path
     manifest: dict[str, Any] = field(repr=False)
     check: dict[str, Any] | None = field(default=None, repr=False)
+    expected: dict[str, Any] | None = field(default=None, repr=False)
     unchecked: str | None = None
     golden: Path | None = None
     _folder: tempfile.TemporaryDirectory | None = field(default=None, repr=False)
 
     def save(self, path: str | Path) -> Path:
-        """Write the library to `path` (a name that ends in .so), whole or not at all."""
+        """Write the library to `path`, whole or not at all.
+
+        The name ends in .so; that of a standalone library may end in .a, for a static one, and its
+        header comes beside it.
+        """
         path = Path(path)
-        check_library_name(path)
+        prefix = self.manifest["standalone"]
+        check_library_name(path, standalone=prefix is not None)
         with replacing(path) as temporary:
-            shutil.copyfile(self.library, temporary)
+            shutil.copyfile(self.library.with_suffix(path.suffix), temporary)
             temporary.chmod(0o755)
+        if prefix is not None:
+            header = f"{prefix}.h"
+            with replacing(path.with_name(header)) as temporary:
+                shutil.copyfile(self.library.with_name(header), temporary)
         return path
 
     def save_bundle(self, folder: str | Path) -> Path:
@@ -62,8 +74,15 @@ class Artifact:
             for name in ("golden_inputs.npz", "golden_outputs.npz"):
                 shutil.copyfile(self.golden / name, temporary / name)
             shutil.copyfile(Path(__file__).with_name("bundle_run.py"), temporary / "run.py")
+            check = self.check or self.expected
             hashes = {name: sha256_of(temporary / name) for name in BUNDLE_FILES}
-            manifest = {**self.manifest, "files": hashes, "check": self.check}
+            if self.manifest["standalone"]:
+                example = check["examples"][0]
+                program.write_program(
+                    temporary, self.library.parent, self.manifest, example, hashes
+                )
+                hashes |= {name: sha256_of(temporary / name) for name in program.FILES}
+            manifest = {**self.manifest, "files": hashes, "check": check}
             (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
         return folder
 
@@ -88,12 +107,12 @@ def check_bundle_folder(folder: Path) -> None:
         _refuse_foreign_folder(folder)
 
 
-def check_library_name(path: Path) -> None:
+def check_library_name(path: Path, standalone: bool = False) -> None:
     """Raise OptionError unless `path` is a name a loader accepts, in a folder that is there."""
-    if path.suffix != ".so":
+    if path.suffix not in ((".so", ".a") if standalone else (".so",)):
         raise OptionError(
             f"the library cannot be called {path.name!r}",
-            expected="a name that ends in .so",
+            expected="a name that ends in .so" + (" or .a" if standalone else ""),
             hint=f"-o {path.with_suffix('.so')}",
         )
     check_writable(path)
@@ -145,7 +164,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def _refuse_foreign_folder(path: Path) -> None:
     """Only an older bundle, or an empty folder, may be replaced by a new one."""
     names = {entry.name for entry in path.iterdir()}
-    if names - {*BUNDLE_FILES, "manifest.json"}:
+    if names - {*BUNDLE_FILES, *program.FILES, "manifest.json"}:
         raise OutputError(
             "the folder holds something else than a bundle",
             where=str(path),
@@ -168,7 +187,7 @@ def read_bundle(folder: Path) -> dict[str, Any]:
             where=str(folder),
             expected="a folder written by `tilewright compile --bundle`",
         ) from error
-    for name in BUNDLE_FILES:
+    for name in {**dict.fromkeys(BUNDLE_FILES), **hashes}:
         file = folder / name
         if not file.is_file():
             raise ArtifactError("a file of the bundle is missing", where=str(file))

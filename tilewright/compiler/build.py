@@ -16,7 +16,6 @@ from tilewright.compiler.kernels import built, compile_kernels, kernels_of, with
 from tilewright.compiler.manifest import build_manifest
 from tilewright.errors import UnsupportedModel
 from tilewright.passes.graphs import graphs
-from tilewright.targets import toolchain
 
 if TYPE_CHECKING:
     from tilewright.compiler.pipeline import Work
@@ -84,11 +83,16 @@ def generate_code(work: Work) -> str:
 
 def _write_parts(work: Work) -> tuple[Path, ...]:
     """Objects of what is no kernel: the weights and the thread pool."""
+    return write_weights(work, sections.WEIGHTS_SYMBOL), pool.write_object(work.folder, work.tools)
+
+
+def write_weights(work: Work, symbol: str) -> Path:
+    """An object with the weights, which start at `symbol`."""
     weights = work.folder / "weights.bin"
     work.weights.write(weights)
-    written = sections.write_weights(weights)
+    written = sections.write_weights(weights, work.tools, symbol)
     weights.unlink()
-    return written, pool.write_object(work.folder)
+    return written
 
 
 def _refuse_open_shape(message: str, work: Work) -> None:
@@ -114,11 +118,11 @@ def _refuse_open_shape(message: str, work: Work) -> None:
 def link(work: Work) -> str:
     """Write the library into the work folder."""
     work.manifest = build_manifest(work)
-    extra = [sections.write_manifest(work.manifest, work.folder), *work.parts]
+    extra = [sections.write_manifest(work.manifest, work.folder, work.tools), *work.parts]
     work.library = work.folder / "model.so"
 
     def link_files(output: str, files: list[str], **_kwargs: object) -> None:
-        toolchain.link_shared(Path(output), [Path(file) for file in files], work.objects.symbols)
+        work.tools.link_shared(Path(output), [Path(file) for file in files], work.objects.symbols)
 
     # The bytecode is packed for the target too, which need not be this machine.
     link_files.get_target_triple = lambda: work.target.triple

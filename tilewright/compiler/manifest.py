@@ -65,9 +65,11 @@ def build_manifest(work: Work) -> dict[str, Any]:
         **work.interface,
         "target": work.target.to_dict(),
         "needs": {
-            "machine": work.target.triple.split("-")[0],
+            "machine": work.target.machine.name,
             "features": list(work.target.features),
+            "glibc": work.tools.glibc,
         },
+        "standalone": work.options.standalone,
         "threads": work.options.threads,
         "versions": {name: version(name) for name in VERSIONED},
         "model": {

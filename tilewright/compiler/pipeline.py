@@ -35,6 +35,8 @@ from tilewright.compiler.kernel_cache import KernelCache
 from tilewright.compiler.kernels import Objects
 from tilewright.compiler.lower import lower_groups
 from tilewright.compiler.manifest import interface
+from tilewright.compiler.standalone import build as standalone
+from tilewright.compiler.standalone.plan import Plan
 from tilewright.compiler.steps import OPTIONAL_STAGES, RULE_STEPS
 from tilewright.compiler.weights import WeightTable, lift_weights
 from tilewright.options import SPENDS_ERROR_BUDGET, CompileOptions
@@ -56,6 +58,7 @@ from tilewright.targets.rules.catalogue import RULES, Choice
 from tilewright.targets.rules.fallback import schedule_all
 from tilewright.targets.rules.register_tile import lanes_of
 from tilewright.targets.rules.rule import Rule
+from tilewright.targets.toolchain import Toolchain, toolchain_for
 
 
 @dataclass(frozen=True)
@@ -97,12 +100,19 @@ class Work:
     tuning: Tuning = field(default_factory=lambda: Tuning(0, [], {}))
     weights: WeightTable | None = None
     kernels: list[str] = field(default_factory=list)
+    # What calls the kernels: bytecode for TVM's VM, or the tables of a standalone library.
     executable: Any = None
+    tables: Plan | None = None
     objects: Objects | None = None
     # Objects of what is no kernel.
     parts: tuple[Path, ...] = ()
     library: Path | None = None
     manifest: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tools(self) -> Toolchain:
+        """What compiles C for the target, and links."""
+        return toolchain_for(self.target, self.options.glibc, self.options.cc)
 
     @property
     def tvm_target(self) -> tvm.target.Target:
@@ -243,11 +253,23 @@ def _weights(work: Work) -> str:
 
 
 def _plan(work: Work) -> str:
+    if work.options.standalone:
+        note = _passes(*MEMORY_PLAN)(work)
+        standalone.make_tables(work)
+        return note
     note = _passes(*_PLAN)(work)
     owned = build.owned_results(work.mod["main"])
     for row, own in zip(work.interface["outputs"], owned, strict=True):
         row["owned"] = own
     return note
+
+
+def _codegen(work: Work) -> str:
+    return (standalone if work.options.standalone else build).generate_code(work)
+
+
+def _link(work: Work) -> str:
+    return (standalone if work.options.standalone else build).link(work)
 
 
 @tvm.transform.module_pass(opt_level=0)
@@ -364,8 +386,8 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage("weights", _weights, "after scheduling, which may still move constants"),
     Stage("plan", _plan, "memory and VM calls; weights are parameters by now"),
-    Stage("codegen", build.generate_code, "LLVM, for the kernels that the cache has not"),
-    Stage("link", build.link, "one library with kernels, weights and manifest"),
+    Stage("codegen", _codegen, "LLVM, for the kernels that the cache has not"),
+    Stage("link", _link, "one library with kernels, weights and manifest"),
 )
 
 

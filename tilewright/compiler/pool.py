@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from tilewright.targets import toolchain
+from tilewright.targets.toolchain import HOST, Toolchain
 
 SOURCE = Path(__file__).with_name("pool.c")
 # What pool.c exports: docs/artifact.md.
@@ -26,10 +26,10 @@ _lock = threading.Lock()
 _owner: ctypes.CDLL | None = None
 
 
-def write_object(folder: Path) -> Path:
+def write_object(folder: Path, tools: Toolchain = HOST) -> Path:
     """The pool as an object file in `folder`."""
     output = folder / "pool.o"
-    toolchain.compile_c(SOURCE, output)
+    tools.compile_c(SOURCE, output)
     return output
 
 

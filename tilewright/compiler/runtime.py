@@ -7,14 +7,14 @@ mapped, so that a wrong file is a sentence and not an illegal instruction.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import math
-import platform
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,15 +24,22 @@ import numpy as np
 
 from tilewright.compiler import pool, sections
 from tilewright.compiler.small_types import STORED, restored, stored
+from tilewright.compiler.standalone.machine import (
+    ALIGNMENT,
+    StandaloneMachine,
+    aligned,
+    functions_of,
+)
 from tilewright.errors import ArtifactError, InputError, OptionError
-from tilewright.targets import host
+from tilewright.targets import Target, host
+
+# Runs once: input arrays and a number of threads to output arrays.
+Run = Callable[[Sequence[np.ndarray], int], list[np.ndarray]]
 
 _CPU = 1  # kDLCPU
 _POOLED_ALLOCATOR = 2
-# Kernels are compiled for parameters that start on this boundary (TVM's kAllocAlignment).
-_ALIGNMENT = 64
-# What TVM's VM says when sizes that must be the same are not.
-_MISMATCH = "match_cast error"
+# What TVM's VM and a standalone library say when sizes that must be the same are not.
+_MISMATCHES = ("match_cast error", "does not take these sizes")
 
 
 @dataclass(frozen=True)
@@ -62,16 +69,17 @@ class Module:
         self.inputs = tuple(_spec(row) for row in manifest["inputs"])
         self.outputs = tuple(_spec(row) for row in manifest["outputs"])
         self._names = [spec.name for spec in self.inputs]
-        self._library = _open(path)
-        # The weights lie in the library; every other tensor of a run lies elsewhere.
-        self._weights, self.weight_addresses = _weight_tensors(
-            path, self._library.handle, manifest["weights"]
-        )
+        self._library = (_Standalone if manifest["standalone"] else _Vm)(path, manifest)
         self._small = any(spec.dtype in STORED for spec in self.outputs)
         # What a model returns unchanged is not its own to give.
         self._lent = not all(row["owned"] for row in manifest["outputs"])
         # Popped and appended to, each of which is one step for all threads.
         self._idle = [self._new_machine()]
+
+    @property
+    def weight_addresses(self) -> range:
+        """Where the weights lie; every other tensor of a run lies elsewhere."""
+        return self._library.weights
 
     def __call__(self, *arrays: Any) -> np.ndarray | tuple[np.ndarray, ...]:
         """Run once: `module(x)`, `module(x, y)` or `module({"x": x, "y": y})`.
@@ -83,7 +91,6 @@ class Module:
         given = self._by_position(arrays)
         read = [_array(spec, array) for spec, array in zip(self.inputs, given, strict=True)]
         self._check_shapes(read)
-        self._library.set_threads(self.threads)
         try:
             machine = self._idle.pop()
         except IndexError:
@@ -91,13 +98,11 @@ class Module:
         try:
             read = [machine.in_place(number, array) for number, array in enumerate(read)]
             try:
-                result = machine.run(*read, *self._weights)
+                results = machine.run(read, self.threads)
             except Exception as error:
-                if _MISMATCH not in str(error):
+                if not any(said in str(error) for said in _MISMATCHES):
                     raise
                 raise _sizes_refused(self.inputs, read, error) from error
-            outputs = [result] if len(self.outputs) == 1 else result
-            results = [np.from_dlpack(tensor) for tensor in outputs]
             if self._lent:
                 borrowed = [self.weight_addresses, *map(_memory, read)]
                 results = [_own(array, borrowed) for array in results]
@@ -118,18 +123,21 @@ class Module:
         Also around what the VM itself calls, whose names start with `vm.`. For measurements: every
         call costs a microsecond or two more from here on. Calls that overlap are not all watched.
         """
-        import tvm_ffi
-
-        self._idle[-1].vm["set_instrument"](tvm_ffi.convert(before_and_after))
+        run = self._idle[-1].run
+        if not isinstance(run, _VmRun):
+            raise OptionError(
+                "a standalone library does not say which kernels it calls",
+                where=str(self.path),
+                hint="compile the model without --standalone to look at its kernels",
+            )
+        run.watch(before_and_after)
 
     def __repr__(self) -> str:
         sides = [", ".join(map(str, side)) for side in (self.inputs, self.outputs)]
         return f"<tilewright.Module {self.manifest['name']}: ({sides[0]}) -> ({sides[1]})>"
 
     def _new_machine(self) -> _Machine:
-        vm = self._library.module["vm_load_executable"]()
-        vm["vm_initialization"](_CPU, 0, _POOLED_ALLOCATOR)
-        return _Machine(vm, len(self.inputs))
+        return _Machine(self._library.new_run(), len(self.inputs))
 
     def _by_position(self, arrays: tuple[Any, ...]) -> list[Any]:
         names = self._names
@@ -178,14 +186,13 @@ class Module:
 
 
 class _Machine:
-    """A VM of a library, for one call at a time, and room for what it cannot read in place.
+    """What runs a library, for one call at a time, and room for what it cannot read in place.
 
     The room is kept: the system takes longer to give fresh memory than copying an image takes.
     """
 
-    def __init__(self, vm: Any, inputs: int) -> None:
-        self.vm = vm
-        self.run = vm["main"]
+    def __init__(self, run: Run, inputs: int) -> None:
+        self.run = run
         self._rooms = [np.empty(0, np.uint8)] * inputs
 
     def in_place(self, number: int, array: np.ndarray) -> np.ndarray:
@@ -197,22 +204,14 @@ class _Machine:
         if (
             flags.c_contiguous
             and flags.writeable
-            and ctypes.addressof(ctypes.c_char.from_buffer(array)) % _ALIGNMENT == 0
+            and ctypes.addressof(ctypes.c_char.from_buffer(array)) % ALIGNMENT == 0
         ):
             return array
         room = self._rooms[number]
         if room.shape != array.shape or room.dtype != array.dtype:
-            room = self._rooms[number] = _aligned(array.shape, array.dtype)
+            room = self._rooms[number] = aligned(array.shape, array.dtype)
         room[...] = array
         return room
-
-
-def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An array where kernels can read it."""
-    size = math.prod(shape) * dtype.itemsize
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def _other_sizes(manifest: dict[str, Any]) -> str:
@@ -247,23 +246,22 @@ def check_fits(manifest: dict[str, Any], path: Path) -> None:
             expected=f"format {sections.FORMAT}",
             hint="compile the model again with the installed tilewright",
         )
-    needs = manifest["needs"]
-    if needs["machine"] != platform.machine():
+    here, target = host.detect(), Target.from_dict(manifest["target"])
+    if not target.machine.is_here(here.machine):
         raise ArtifactError(
-            f"the artifact is for {needs['machine']}",
+            f"the artifact is for {target.machine.name}",
             where=where,
-            expected=f"{platform.machine()}, which this machine is",
+            expected=f"{here.machine}, which this machine is",
             hint="compile with -t native",
         )
-    missing = [name for name in needs["features"] if name not in host.detect().features]
-    if missing:
+    if missing := host.lacks(target):
         raise ArtifactError(
             f"this CPU lacks {', '.join(missing)}",
             where=where,
             expected=f"a CPU like {manifest['target']['name']} ({manifest['target']['title']})",
             hint="compile for this machine with -t native, or for both with -t x86-64-avx2",
         )
-    for name in ("apache-tvm", "apache-tvm-ffi"):
+    for name in () if manifest["standalone"] else ("apache-tvm", "apache-tvm-ffi"):
         built, found = manifest["versions"][name], _installed(name)
         if _minor(built) != _minor(found):
             raise ArtifactError(
@@ -292,41 +290,96 @@ def _spec(row: dict[str, Any]) -> TensorSpec:
     return TensorSpec(row["name"], row["dtype"], shape)
 
 
-@dataclass(frozen=True)
-class _Library:
-    module: Any
-    handle: ctypes.CDLL
-    set_threads: pool.SetThreads
+class _Vm:
+    """A library that TVM's runtime loads."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        _load_tvm_runtime()
+        import tvm_ffi
+
+        with _fresh_name(path) as alias:
+            self._handle = ctypes.CDLL(alias)
+            self._module = tvm_ffi.load_module(alias)
+        self._set_threads = _joined(self._handle, path)
+        self._tensors, self.weights = _weight_tensors(path, self._handle, manifest["weights"])
+        self._single = len(manifest["outputs"]) == 1
+
+    def new_run(self) -> _VmRun:
+        """A VM, for one call at a time."""
+        vm = self._module["vm_load_executable"]()
+        vm["vm_initialization"](_CPU, 0, _POOLED_ALLOCATOR)
+        return _VmRun(vm, self._tensors, self._set_threads, self._single)
 
 
-def _open(path: Path) -> _Library:
-    """Map the library. glibc takes a path it has open for the same file even when the file
-    was replaced; a fresh name makes it look again.
+class _VmRun:
+    def __init__(
+        self, vm: Any, weights: list[Any], set_threads: pool.SetThreads, single: bool
+    ) -> None:
+        self._vm, self._main, self._weights = vm, vm["main"], weights
+        self._set_threads, self._single = set_threads, single
+
+    def __call__(self, arrays: Sequence[np.ndarray], threads: int) -> list[np.ndarray]:
+        self._set_threads(threads)
+        result = self._main(*arrays, *self._weights)
+        return [np.from_dlpack(tensor) for tensor in ([result] if self._single else result)]
+
+    def watch(self, before_and_after: Callable[..., None]) -> None:
+        """`Module.watch`."""
+        import tvm_ffi
+
+        self._vm["set_instrument"](tvm_ffi.convert(before_and_after))
+
+
+class _Standalone:
+    """A library that needs nobody."""
+
+    weights = range(0)
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self._manifest = manifest
+        with _fresh_name(path) as alias:
+            self._handle = ctypes.CDLL(alias)
+        self._set_threads = _joined(self._handle, path)
+        try:
+            self._functions = functions_of(self._handle, manifest["standalone"])
+        except AttributeError as error:
+            raise ArtifactError(f"a function is missing: {error}", where=str(path)) from error
+
+    def new_run(self) -> StandaloneMachine:
+        """A model of its own."""
+        return StandaloneMachine(self._functions, self._manifest, self._set_threads)
+
+
+@contextlib.contextmanager
+def _fresh_name(path: Path) -> Iterator[str]:
+    """Another name of a library that is about to be mapped.
+
+    glibc takes a path it has open for the same file even when the file was replaced; a fresh name
+    makes it look again.
     """
-    _load_tvm_runtime()
-    import tvm_ffi
-
     with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
         alias = Path(folder) / "model.so"
         alias.symlink_to(path.resolve())
         try:
-            handle = ctypes.CDLL(str(alias))
-            module = tvm_ffi.load_module(str(alias))
+            yield str(alias)
         except (OSError, RuntimeError) as error:
             raise ArtifactError(
                 f"the library cannot be loaded: {str(error).replace(str(alias), path.name)}",
                 where=str(path),
                 hint="compile the model again on this machine",
             ) from error
+
+
+def _joined(handle: ctypes.CDLL, path: Path) -> pool.SetThreads:
+    """Let the library run on the workers that all share."""
     try:
-        set_threads = pool.join(handle)
+        return pool.join(handle)
     except AttributeError as error:
         raise ArtifactError(
             "the thread pool is missing",
             where=str(path),
             hint="compile the model again with the installed tilewright",
         ) from error
-    return _Library(module, handle, set_threads)
 
 
 def _load_tvm_runtime() -> None:

@@ -14,50 +14,52 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from tilewright.errors import ArtifactError
-from tilewright.targets import toolchain
+from tilewright.targets.toolchain import HOST, Toolchain
 
 # Changes when the meaning of a manifest's keys does (docs/artifact.md).
-FORMAT = 2
+FORMAT = 3
 MANIFEST_SECTION = ".tilewright.manifest"
 WEIGHTS_SECTION = ".tilewright.weights"
 WEIGHTS_SYMBOL = "tilewright_weights"
 
 _MANIFEST = """\
-    .section {section},"a",@progbits
+    .section {section},"a",%progbits
     .incbin "{manifest}"
-    .section .note.GNU-stack,"",@progbits
+    .section .note.GNU-stack,"",%progbits
 """
 _WEIGHTS = """\
-    .section {section},"a",@progbits
+    .section {section},"a",%progbits
     .balign 4096
     .globl {symbol}
-    .type {symbol}, @object
+    .type {symbol}, %object
 {symbol}:
     .incbin "{weights}"
     .byte 0
     .size {symbol}, .-{symbol}
-    .section .note.GNU-stack,"",@progbits
+    .section .note.GNU-stack,"",%progbits
 """
 
 
-def write_manifest(manifest: dict[str, Any], folder: Path) -> Path:
+def write_manifest(manifest: dict[str, Any], folder: Path, tools: Toolchain = HOST) -> Path:
     """An object file in `folder` with the manifest's section."""
     text = folder / "manifest.json"
     text.write_text(json.dumps(manifest, sort_keys=True))
-    return _assembled(_MANIFEST.format(section=MANIFEST_SECTION, manifest=text), text)
+    return _assembled(_MANIFEST.format(section=MANIFEST_SECTION, manifest=text), text, tools)
 
 
-def write_weights(weights: Path) -> Path:
-    """An object file beside the file `weights`, with the section that holds its content."""
-    return _assembled(
-        _WEIGHTS.format(section=WEIGHTS_SECTION, symbol=WEIGHTS_SYMBOL, weights=weights), weights
-    )
+def write_weights(weights: Path, tools: Toolchain = HOST, symbol: str = WEIGHTS_SYMBOL) -> Path:
+    """An object file beside the file `weights`, with the section that holds its content.
+
+    `symbol` is where it starts.
+    """
+    code = _WEIGHTS.format(section=WEIGHTS_SECTION, symbol=symbol, weights=weights)
+    return _assembled(code, weights, tools)
 
 
-def _assembled(code: str, beside: Path) -> Path:
+def _assembled(code: str, beside: Path, tools: Toolchain) -> Path:
     source, output = beside.with_suffix(".S"), beside.with_suffix(".o")
     source.write_text(code)
-    toolchain.assemble(source, output)
+    tools.assemble(source, output)
     return output
 
 

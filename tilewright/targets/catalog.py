@@ -9,6 +9,7 @@ rounded: they only tell compute-bound from bandwidth-bound.
 from __future__ import annotations
 
 from tilewright.targets import isa
+from tilewright.targets.boards import BOARDS
 from tilewright.targets.target import KIB, MIB, Target
 
 _LINUX = "x86_64-unknown-linux-gnu"
@@ -168,4 +169,5 @@ CATALOG: tuple[Target, ...] = (
         source="Intel Optimization Reference Manual (248966), section 2.3",
         family_models=(("GenuineIntel", 6, 0x8F), ("GenuineIntel", 6, 0xCF)),
     ),
+    *BOARDS,
 )

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tilewright.errors import TargetError
-from tilewright.targets.isa import X86_FEATURES
+from tilewright.targets.isa import MACHINES
+from tilewright.targets.target import Target
 
 
 @dataclass(frozen=True)
@@ -44,18 +45,44 @@ def detect(cpuinfo: Path = Path("/proc/cpuinfo")) -> Host:
             hint="name a target with -t; `tilewright targets` lists them",
         ) from error
     entry = dict(_fields(text.split("\n\n")[0]))
-    flags = set(entry.get("flags", "").split())
+    name = platform.machine()
+    vendor, family, model = _family_model(entry)
+    known = next((m.features for m in MACHINES if m.is_here(name)), {})
+    flags = _flags(entry)
     return Host(
-        machine=platform.machine(),
-        vendor=entry.get("vendor_id", "unknown"),
-        family=int(entry.get("cpu family", "0")),
-        model=int(entry.get("model", "0")),
-        title=entry.get("model name", platform.machine()),
-        features=frozenset(name for name, flag in X86_FEATURES.items() if flag in flags),
+        machine=name,
+        vendor=vendor,
+        family=family,
+        model=model,
+        title=entry.get("model name", name),
+        features=frozenset(name for name, flag in known.items() if flag in flags),
         l1d_bytes=_cache_bytes(1),
         l2_bytes=_cache_bytes(2),
         l3_bytes=_cache_bytes(3),
     )
+
+
+def lacks(target: Target) -> list[str]:
+    """What this machine lacks to run code for `target`: its family, or features. Empty: nothing."""
+    here = detect()
+    return target.missing_on(here.machine, here.features)
+
+
+def _family_model(entry: dict[str, str]) -> tuple[str, int, int]:
+    """The CPU as x86 says it, or as Arm's cores do: ("ARM", architecture, part)."""
+    if "CPU part" in entry:
+        vendor = "ARM" if entry.get("CPU implementer") == "0x41" else "unknown"
+        architecture = entry.get("CPU architecture", "0")
+        return vendor, int(architecture) if architecture.isdigit() else 0, int(entry["CPU part"], 0)
+    family, model = entry.get("cpu family", "0"), entry.get("model", "0")
+    return entry.get("vendor_id", "unknown"), int(family), int(model)
+
+
+def _flags(entry: dict[str, str]) -> set[str]:
+    """What /proc/cpuinfo lists: `flags` of x86, `Features` of Arm, the letters of RISC-V's isa."""
+    if "isa" in entry:
+        return set(entry["isa"].partition("_")[0].removeprefix("rv64"))
+    return set(entry.get("flags", entry.get("Features", "")).split())
 
 
 def _fields(entry: str) -> list[tuple[str, str]]:

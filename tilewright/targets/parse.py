@@ -7,9 +7,10 @@ import difflib
 import os
 
 from tilewright.errors import TargetError
+from tilewright.options import CompileOptions
 from tilewright.targets import host
 from tilewright.targets.catalog import CATALOG
-from tilewright.targets.isa import X86_FEATURES
+from tilewright.targets.isa import MACHINES
 from tilewright.targets.target import Target
 
 _GENERIC_BY_FEATURES = tuple(reversed([t for t in CATALOG if not t.family_models]))
@@ -40,20 +41,37 @@ def resolve(name: str | Target) -> Target:
     )
 
 
+def built_for(name: str | Target, options: CompileOptions) -> Target:
+    """The target called `name`, with the C library that `options` ask for.
+
+    Raises TargetError, too, where TVM's runtime is asked for and there is none.
+    """
+    row = resolve(name)
+    if not options.standalone and not row.machine.tvm_runtime:
+        raise TargetError(
+            f"there is no TVM runtime for {row.machine.name}",
+            where=f"target {row.name}",
+            expected="a library that does not need it",
+            hint="--standalone; from Python, CompileOptions(standalone='model')",
+        )
+    return row.with_musl() if options.musl or options.static else row
+
+
 def native() -> Target:
     """This machine. Detected features win over what the CPU's name promises."""
     found = host.detect()
-    if found.machine != "x86_64":
+    machine = next((m for m in MACHINES if m.is_here(found.machine)), None)
+    if machine is None:
         raise TargetError(
             f"this machine is {found.machine}",
-            expected="x86_64, the only family with rows so far",
+            expected=f"one of {', '.join(m.name for m in MACHINES)}",
         )
     row = _row_of(found)
     return dataclasses.replace(
         row,
         name="native",
         title=f"{found.title} (as {row.name})",
-        features=tuple(f for f in X86_FEATURES if f in found.features),
+        features=tuple(f for f in machine.features if f in found.features),
         l1d_bytes=found.l1d_bytes or row.l1d_bytes,
         l2_bytes=found.l2_bytes or row.l2_bytes,
         l3_bytes=found.l3_bytes or row.l3_bytes,
@@ -68,7 +86,14 @@ def _row_of(found: host.Host) -> Target:
     for row in CATALOG:
         if (found.vendor, found.family, found.model) in row.family_models:
             return row
-    return next(row for row in _GENERIC_BY_FEATURES if not row.missing_on(found.features))
+    here = (found.machine, found.features)
+    for row in _GENERIC_BY_FEATURES:
+        if not row.missing_on(*here):
+            return row
+    raise TargetError(
+        f"this {found.machine} has none of the feature sets there are rows for",
+        expected="NEON and VFPv4 on 32-bit Arm",
+    )
 
 
 def _from_tvm_string(text: str) -> Target:
@@ -91,13 +116,21 @@ def _from_tvm_string(text: str) -> Target:
             expected=f"one of: {', '.join(row.mcpu for row in CATALOG)}",
             hint="pass -t x86-64-avx2 (or another generic row) instead",
         )
+    triple = options.get("-mtriple", row.triple)
+    if triple.split("-")[0] != row.machine.name:
+        raise TargetError(
+            f"-mtriple={triple} and -mcpu={mcpu}",
+            where=f"target {text!r}",
+            expected=f"a triple of {row.machine.name}, which that CPU is",
+            hint="`tilewright targets` lists rows for other machines",
+        )
     features = set(row.features)
     for switch in filter(None, options.get("-mattr", "").split(",")):
-        if switch[0] not in "+-" or switch[1:] not in X86_FEATURES:
+        if switch[0] not in "+-" or switch[1:] not in row.machine.features:
             raise TargetError(
                 f"cannot read {switch!r} in -mattr",
                 where=f"target {text!r}",
-                expected=f"+ or - before one of: {', '.join(X86_FEATURES)}",
+                expected=f"+ or - before one of: {', '.join(row.machine.features)}",
             )
         (features.add if switch[0] == "+" else features.discard)(switch[1:])
     cores = options.get("-num-cores", str(row.cores))
@@ -106,8 +139,8 @@ def _from_tvm_string(text: str) -> Target:
     return dataclasses.replace(
         row,
         name=text,
-        triple=options.get("-mtriple", row.triple),
-        features=tuple(f for f in X86_FEATURES if f in features),
+        triple=triple,
+        features=tuple(f for f in row.machine.features if f in features),
         cores=int(cores),
         source=f"{row.name}, changed by {text!r}",
     )

@@ -5,17 +5,14 @@ Rules and passes read these fields and never the name: a new CPU is a new row.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from tilewright.errors import TargetError
-from tilewright.targets.isa import X86_FEATURES
+from tilewright.targets.isa import MACHINES, Machine
 
 KIB = 1024
 MIB = 1024 * KIB
-
-# Widest float32 vector that each feature brings, in bits; without any of them SSE2's 128.
-_VECTOR_BITS = (("avx512f", 512), ("avx", 256))
 
 
 @dataclass(frozen=True)
@@ -27,8 +24,8 @@ class Target:
     `fma_ports` is how many fused multiply-adds of full vector width start per cycle (0: no FMA,
     a multiplication and an addition); `dram_bytes_per_cycle` what one core streams from memory,
     typically. `cores` is a default for schedules, not a limit; `family_models` are the CPUID
-    (vendor, family, model) triples that this row describes, and `source` says where the figures
-    come from.
+    (vendor, family, model) triples that this row describes (of Arm's: ("ARM", architecture, part)
+    as /proc/cpuinfo has them), and `source` says where the figures come from.
     """
 
     name: str
@@ -46,16 +43,18 @@ class Target:
     family_models: tuple[tuple[str, int, int], ...] = field(default=())
 
     def __post_init__(self) -> None:
-        if not self.triple.startswith("x86_64"):
+        family = self.triple.split("-")[0]
+        if family not in [machine.name for machine in MACHINES]:
             raise TargetError(
-                f"target {self.name} is for {self.triple.split('-')[0]}",
-                expected="an x86_64 triple",
+                f"target {self.name} is for {family}",
+                expected=f"a triple of {', '.join(machine.name for machine in MACHINES)}",
                 hint="`tilewright targets` lists what can be built for",
             )
-        if unknown := [f for f in self.features if f not in X86_FEATURES]:
+        known = self.machine.features
+        if unknown := [f for f in self.features if f not in known]:
             raise TargetError(
                 f"target {self.name} names unknown features: {', '.join(unknown)}",
-                expected=f"some of: {', '.join(X86_FEATURES)}",
+                expected=f"some of: {', '.join(known)}",
             )
         for name in ("fma_ports", "l1d_bytes", "l2_bytes", "l3_bytes"):
             if getattr(self, name) < 0:
@@ -66,14 +65,26 @@ class Target:
             raise TargetError(f"target {self.name}: {self.cores} cores", expected="at least 1")
 
     @property
+    def machine(self) -> Machine:
+        """The instruction-set family."""
+        family = self.triple.split("-")[0]
+        return next(machine for machine in MACHINES if machine.name == family)
+
+    @property
     def vector_bits(self) -> int:
         """Width of the widest float vector register, bits."""
-        return next((bits for feature, bits in _VECTOR_BITS if feature in self.features), 128)
+        return self._vectors[1]
 
     @property
     def vector_registers(self) -> int:
-        """Number of architectural vector registers (Intel SDM vol. 1, sections 10.2 and 15.2)."""
-        return 32 if "avx512f" in self.features else 16
+        """Number of architectural vector registers."""
+        return self._vectors[2]
+
+    @property
+    def _vectors(self) -> tuple[str | None, int, int]:
+        return next(
+            row for row in self.machine.vectors if row[0] is None or row[0] in self.features
+        )
 
     @property
     def flops_per_cycle(self) -> int:
@@ -88,9 +99,15 @@ class Target:
         """
         return self.flops_per_cycle / self.dram_bytes_per_cycle
 
-    def missing_on(self, host_features: frozenset[str]) -> list[str]:
-        """The features this target's code may use that a host with `host_features` lacks."""
-        return [feature for feature in self.features if feature not in host_features]
+    def with_musl(self) -> Target:
+        """This machine with musl as its C library."""
+        return replace(self, triple=self.triple.replace("-gnu", "-musl"))
+
+    def missing_on(self, machine: str, features: frozenset[str]) -> list[str]:
+        """What a host that calls itself `machine` and has `features` lacks to run this code."""
+        if not self.machine.is_here(machine):
+            return [f"the instructions of {self.machine.name}"]
+        return [feature for feature in self.features if feature not in features]
 
     def tvm_config(self) -> dict[str, Any]:
         """The dictionary `tvm.target.Target` takes.
@@ -98,13 +115,14 @@ class Target:
         Every known feature is switched on or off by name, so that a virtual machine that
         masks part of its CPU never meets an instruction it lacks.
         """
-        switches = [("+" if f in self.features else "-") + f for f in X86_FEATURES]
+        switches = [("+" if f in self.features else "-") + f for f in self.machine.features]
         return {
             "kind": "llvm",
             "mtriple": self.triple,
             "mcpu": self.mcpu,
             "mattr": switches,
             "num-cores": self.cores,
+            **self.machine.llvm,
         }
 
     def to_dict(self) -> dict[str, Any]:

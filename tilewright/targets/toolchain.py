@@ -1,18 +1,32 @@
-"""The C compiler of this machine: compiles the thread pool, assembles the weights, links all."""
+"""C compilers: they compile the thread pool, assemble the weights, and link all.
+
+This machine's own for code that runs here; for other machines Zig's, which comes with pip and has
+every target's C library; or one that the user names.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from tilewright.errors import OutputError, ToolchainError
+from tilewright.errors import OptionError, OutputError, ToolchainError
+from tilewright.targets import host
+from tilewright.targets.target import Target
 
 _CANDIDATES = ("cc", "gcc", "clang")
 LINK_SECONDS = 600
+# The first glibc of each architecture, but for x86-64's: what was linked to it runs on any later.
+OLDEST_GLIBC = {"x86_64": "2.17", "aarch64": "2.17", "armv7": "2.17", "riscv64": "2.27"}
+# What Zig calls the families and C libraries of triples.
+_ZIG = {"armv7": "arm"}
 
 
 def find_c_compiler() -> str:
@@ -31,28 +45,112 @@ def find_c_compiler() -> str:
     )
 
 
-def link_shared(output: Path, files: list[Path], names: Mapping[str, str] | None = None) -> None:
-    """Link objects, archives and assembly `files` into the shared library `output`.
+@dataclass(frozen=True)
+class Toolchain:
+    """A C compiler as a command; none: this machine's, found when it is needed.
 
-    `names` are further symbols of the library, each with the one that it stands for.
+    `joins` is a linker that gives symbols other names, where the compiler's cannot; `archiver`
+    makes archives; `glibc` is the oldest version that the results run with, where it is known.
     """
-    # Build ids and local symbols name this machine's folders: leave them out. Symbols are looked up
-    # at load: a worker thread that did so later would need the loader, which unloading holds.
-    flags = ["-shared", "-fPIC", "-pthread", "-Wl,--build-id=none", "-Wl,-s"]
-    flags += ["-Wl,-z,noexecstack", "-Wl,-z,now"]
-    flags += [f"-Wl,--defsym={name}={other}" for name, other in (names or {}).items()]
-    _run([find_c_compiler(), *flags, "-o", str(output), *map(str, files), "-lm"], output)
+
+    command: tuple[str, ...] = ()
+    joins: tuple[str, ...] = ()
+    archiver: tuple[str, ...] = ("ar",)
+    glibc: str | None = None
+
+    def link_shared(
+        self,
+        output: Path,
+        files: Sequence[Path],
+        names: Mapping[str, str] | None = None,
+        exported: Path | None = None,
+    ) -> None:
+        """Link objects, archives and assembly `files` into the shared library `output`.
+
+        `names` are further symbols of the library, each with the one that it stands for;
+        `exported` is a version script with those that programs see, by default all.
+        """
+        flags = ["-shared", "-fPIC", *_LINKING]
+        renamed = [f"--defsym={name}={other}" for name, other in (names or {}).items()]
+        with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
+            if renamed and self.joins:
+                joined = Path(folder) / "joined.o"
+                _run([*self.joins, "-r", *renamed, "-o", str(joined), *map(str, files)], output)
+                files, renamed = [joined], []
+            flags += [f"-Wl,{flag}" for flag in renamed]
+            flags += [f"-Wl,--version-script={exported}"] if exported else []
+            self._cc(output, flags, files, "-lm")
+
+    def archive(self, output: Path, files: Sequence[Path]) -> None:
+        """Collect the objects `files` in the static library `output`."""
+        _run([*self.archiver, "rcs", str(output), *map(str, files)], output)
+
+    def link_program(self, output: Path, files: Sequence[Path], *flags: str) -> None:
+        """Compile and link C sources and objects `files` into the program `output`."""
+        self._cc(output, ["-std=gnu11", "-O2", *_LINKING, *flags], files, "-ldl", "-lm")
+
+    def compile_c(self, source: Path, output: Path, *folders: Path) -> None:
+        """Compile the C file `source` into an object for a library that shows marked names alone.
+
+        Headers are also looked for in `folders`.
+        """
+        flags = ["-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-c"]
+        self._cc(output, [*flags, *(f"-I{folder}" for folder in folders)], [source])
+
+    def assemble(self, source: Path, output: Path) -> None:
+        """Assemble `source` into the object file `output`."""
+        self._cc(output, ["-c"], [source])
+
+    def _cc(self, output: Path, flags: list[str], files: Sequence[Path], *libraries: str) -> None:
+        command = self.command or (find_c_compiler(),)
+        _run([*command, *flags, "-o", str(output), *map(str, files), *libraries], output)
 
 
-def compile_c(source: Path, output: Path) -> None:
-    """Compile the C file `source` into an object for a library that shows marked names alone."""
-    flags = ["-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread"]
-    _run([find_c_compiler(), *flags, "-c", "-o", str(output), str(source)], output)
+# Build ids and local symbols name this machine's folders: leave them out. Symbols are looked up
+# at load: a worker thread that did so later would need the loader, which unloading holds.
+_LINKING = [
+    "-pthread",
+    *("-Wl,--build-id=none", "-Wl,-s", "-Wl,-z,noexecstack", "-Wl,-z,now"),
+]
+HOST = Toolchain()
 
 
-def assemble(source: Path, output: Path) -> None:
-    """Assemble `source` into the object file `output`."""
-    _run([find_c_compiler(), "-c", "-o", str(output), str(source)], output)
+def toolchain_for(target: Target, glibc: str | None = None, cc: str | None = None) -> Toolchain:
+    """What links for `target`: `cc` when it is given, this machine's own compiler, or Zig's.
+
+    `glibc` is the oldest version that the result is to run with. Raises ToolchainError with the
+    command that installs Zig.
+    """
+    if cc is not None:
+        return _named(cc, glibc)
+    musl = "musl" in target.triple
+    if target.machine.is_here(host.detect().machine) and not glibc and not musl:
+        return HOST
+    if importlib.util.find_spec("ziglang") is None:
+        raise ToolchainError(
+            f"nothing here links for {target.triple}",
+            expected="the package ziglang, or a C compiler named with --cc",
+            hint="pip install 'tilewright[cross]'",
+        )
+    zig = (sys.executable, "-m", "ziglang")
+    # The vendor, in the middle, may be left out.
+    family, *_vendor, system, libc = target.triple.split("-")
+    oldest = None if musl else glibc or OLDEST_GLIBC[family]
+    triple = f"{_ZIG.get(family, family)}-{system}-{libc}" + (f".{oldest}" if oldest else "")
+    return Toolchain((*zig, "cc", "-target", triple), (*zig, "ld.lld"), (*zig, "ar"), glibc=oldest)
+
+
+def _named(cc: str, glibc: str | None) -> Toolchain:
+    """The compiler that the user names."""
+    words = shlex.split(cc)
+    if not words or shutil.which(words[0]) is None:
+        raise ToolchainError(f"there is no compiler {cc!r}", expected="a command on PATH, for --cc")
+    if glibc is not None:
+        raise OptionError(
+            f"--glibc {glibc} with --cc {cc}",
+            expected="one of them: a compiler links for the C library that it brings",
+        )
+    return Toolchain(tuple(words))
 
 
 def _run(command: list[str], output: Path) -> None:

@@ -18,6 +18,8 @@ MOST_ELEMENTS = 100_000_000
 
 # A symbolic dimension without an upper bound is tried at its lower bound and at this much more.
 TYPICAL_SIZE = 8
+# What most networks can halve as often as they want to, and the length of a short text.
+_USUAL = 64
 
 
 def random_inputs(
@@ -74,6 +76,15 @@ def round_sizes(dims: Mapping[str, list[int]]) -> list[dict[str, int]]:
         for size in (32, 64)
         if dims
     ]
+
+
+def usual_sizes(manifest: dict[str, Any]) -> dict[str, int]:
+    """Values as a model is usually run with: a batch of one, and sizes that halve well."""
+    batches = {row["shape"][0] for row in manifest["inputs"] if row["shape"]}
+    return {
+        name: min(high, max(low, 1 if name in batches else _USUAL))
+        for name, (low, high) in manifest["dims"].items()
+    }
 
 
 def complete_inputs(

@@ -18,6 +18,7 @@ from tilewright.targets.rules.tir import (
     Kernel,
     Stmt,
     branch,
+    demand,
     index,
     local,
     loop,
@@ -28,6 +29,7 @@ from tilewright.targets.rules.tir import (
 )
 from tilewright.targets.target import Target
 
+NO_POSITIONS = "the model does not take these sizes: they leave nothing to take a mean of"
 # Vectors of channels that one pass over the positions keeps in registers.
 VECTORS = 4
 
@@ -87,6 +89,9 @@ def mean_launch(name: str, x: Shape, target: Target, source: Given | int | None 
 
     many = worth_threads(images * positions * channels, FEWEST_ELEMENTS)
     body = loop(images * spans, piece, "span", parallel=many)
+    if not isinstance(positions, int):
+        # Smaller than a window of a pool before: ONNX Runtime has one number there, ONNX none.
+        body = seq([demand(positions >= 1, NO_POSITIONS), body])
     given = source if source is not None else Given("x", channels_last=True)
     return Launch(kernel.finish(body), (given,), x[:2], "float32")
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import tvm
 from tvm import tirx
+from tvm.ir import StringImm
 from tvm.s_tir import SBlock, SBlockRealize
 from tvm.tirx import (
     AllocBuffer,
@@ -119,6 +120,12 @@ def opaque_all(values: Sequence[Index], name: str, body: Callable[[list[tirx.Exp
 def branch(condition: tirx.Expr, then: Stmt, otherwise: Stmt | None = None) -> Stmt:
     """`then` where `condition` holds, else `otherwise`."""
     return tirx.IfThenElse(condition, then, otherwise)
+
+
+def demand(condition: tirx.Expr, message: str) -> Stmt:
+    """A run ends in an error that says `message` unless `condition` holds."""
+    parts = [StringImm(message)]
+    return tirx.AssertStmt(condition, StringImm("ValueError"), parts)
 
 
 class Flat:

@@ -1,0 +1,115 @@
+"""Runs a standalone library from Python, through its C functions."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tilewright.compiler.small_types import STORED
+
+# Kernels are compiled for parameters that start on this boundary (TVM's kAllocAlignment).
+ALIGNMENT = 64
+
+_POINTER, _INT, _SIZE = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
+_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "create": (_POINTER, ()),
+    "free": (None, (_POINTER,)),
+    "resize": (_INT, (_POINTER, _POINTER)),
+    "run": (_INT, (_POINTER, _POINTER, _POINTER)),
+    "error": (ctypes.c_char_p, (_POINTER,)),
+    "set_threads": (None, (_POINTER, _INT)),
+    "output_shape": (ctypes.POINTER(ctypes.c_int64), (_POINTER, _INT)),
+}
+
+
+def functions_of(handle: ctypes.CDLL, prefix: str) -> dict[str, Callable[..., Any]]:
+    """The C functions of the library, by their names without prefix.
+
+    Raises AttributeError when one is missing.
+    """
+    found = {}
+    for name, (result, arguments) in _SIGNATURES.items():
+        found[name] = getattr(handle, f"{prefix}_{name}")
+        found[name].restype, found[name].argtypes = result, arguments
+    return found
+
+
+class StandaloneMachine:
+    """One model of a library, for one call at a time: input arrays in, output arrays out."""
+
+    def __init__(
+        self,
+        functions: dict[str, Callable[..., Any]],
+        manifest: dict[str, Any],
+        set_threads: Callable[[int], None],
+    ) -> None:
+        self._call, self._set_threads = functions, set_threads
+        self._model = functions["create"]()
+        if not self._model:
+            raise MemoryError("no memory for the model")
+        weakref.finalize(self, functions["free"], self._model)
+        self._outputs = [
+            np.dtype(STORED.get(row["dtype"], row["dtype"])) for row in manifest["outputs"]
+        ]
+        self._ranks = [len(row["shape"]) for row in manifest["outputs"]]
+        self._places = [_first_use(name, manifest["inputs"]) for name in manifest["dims"]]
+        self._dims = (ctypes.c_int64 * max(1, len(self._places)))()
+        self._inputs = (_POINTER * max(1, len(manifest["inputs"])))()
+        self._results = (_POINTER * max(1, len(self._outputs)))()
+        self._sized: tuple[int, ...] | None = None
+        self._shapes: list[tuple[int, ...]] = []
+
+    def __call__(self, arrays: Sequence[np.ndarray], threads: int) -> list[np.ndarray]:
+        """Run once. Raises RuntimeError with what the library says."""
+        sizes = tuple(arrays[number].shape[axis] for number, axis in self._places)
+        if sizes != self._sized:
+            self._resize(sizes)
+        results = [
+            aligned(shape, dtype) for shape, dtype in zip(self._shapes, self._outputs, strict=True)
+        ]
+        for number, array in enumerate(arrays):
+            self._inputs[number] = array.ctypes.data
+        for number, array in enumerate(results):
+            self._results[number] = array.ctypes.data
+        # The library's own workers run it, or another library's, which all share.
+        self._call["set_threads"](self._model, threads)
+        self._set_threads(threads)
+        self._check(self._call["run"](self._model, self._inputs, self._results))
+        return results
+
+    def _resize(self, sizes: tuple[int, ...]) -> None:
+        self._sized = None
+        self._dims[: len(sizes)] = sizes
+        self._check(self._call["resize"](self._model, self._dims))
+        shape = self._call["output_shape"]
+        self._shapes = [
+            tuple(shape(self._model, number)[axis] for axis in range(rank))
+            for number, rank in enumerate(self._ranks)
+        ]
+        self._sized = sizes
+
+    def _check(self, code: int) -> None:
+        if code:
+            raise RuntimeError(self._call["error"](self._model).decode(errors="replace"))
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array where kernels can read and write it."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def _first_use(name: str, inputs: Sequence[dict[str, Any]]) -> tuple[int, int]:
+    """Input and axis that say the size of the dimension `name`."""
+    return next(
+        (number, row["shape"].index(name))
+        for number, row in enumerate(inputs)
+        if name in row["shape"]
+    )
