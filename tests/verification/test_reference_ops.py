@@ -125,3 +125,10 @@ def test_global_max_pools(shape, tmp_path):
     output = models.value("y", [None] * len(shape))
     proto = models.model([node], [models.value("x", shape)], [output], {}, 19)
     _agrees(proto, tmp_path, {"x": models.weight("x", shape)}, tolerance=0)
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_softsign_of_a_scalar_too(shape, tmp_path):
+    node = helper.make_node("Softsign", ["x"], ["y"])
+    proto = models.model([node], [models.value("x", shape)], [models.value("y", shape)], {}, 19)
+    _agrees(proto, tmp_path, {"x": np.full(shape, -3.0, np.float32)}, tolerance=0)

@@ -52,6 +52,7 @@ from tilewright.passes.graphs import graphs
 from tilewright.passes.legalize import legalize
 from tilewright.passes.merge_projections import merge_projections
 from tilewright.passes.order_sizes import order_sizes
+from tilewright.passes.part_reversed import part_reversed
 from tilewright.passes.simplify import simplify
 from tilewright.targets import Target
 from tilewright.targets.rules.catalogue import RULES, Choice
@@ -289,6 +290,7 @@ _CLEAN_UP = (
 )
 _TVM_FUSION = (
     relax.transform.AnnotateTIROpPattern(),
+    part_reversed,
     relax.transform.FuseOps(),
     relax.transform.FuseTIR(),
     order_sizes,

@@ -167,7 +167,17 @@ class GlobalMaxPool(OpRun):
         return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
+class Softsign(OpRun):
+    """Of a scalar, too; onnx's own fails."""
+
+    op_domain = ""
+
+    def _run(self, x: np.ndarray) -> tuple[np.ndarray]:
+        return (np.asarray(x / (1 + np.abs(x))),)
+
+
 OPERATORS = (
+    Softsign,
     *(Conv, ConvTranspose, BatchNormalization, GatherElements),
     *(MaxPool, AveragePool, GlobalMaxPool),
 )

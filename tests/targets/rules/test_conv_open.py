@@ -88,3 +88,14 @@ def test_a_mobile_block_falls_into_convolutions(tmp_path):
     x = np.random.default_rng(0).standard_normal((1, 8, 13, 10), np.float32)
     wanted = reference(model, {"x": x})[0]
     np.testing.assert_allclose(module(x), wanted, atol=4e-6 * np.abs(wanted).max())
+
+
+def test_a_line_with_gaps_under_a_wide_window(tmp_path):
+    # Lines shorter than a tile of rows: TVM found a division by zero where none of them is.
+    net = Net(x=(2, 8, 8, "w"))
+    gaps = {"dilations": [1, 2], "pads": [0, 4, 0, 4]}
+    proto = net.model(net.Conv("x", net.weight(32, 8, 1, 5), net.weight(32), **gaps))
+    module = module_of(proto, tmp_path)
+    for width in (1, 3, 7, 20):
+        x = np.random.default_rng(0).standard_normal((2, 8, 8, width)).astype(np.float32)
+        np.testing.assert_allclose(module(x), reference(proto, {"x": x})[0], rtol=1e-4, atol=1e-5)

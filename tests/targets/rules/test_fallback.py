@@ -282,3 +282,11 @@ def test_operators_that_read_their_operand_twice_do_not_multiply(tmp_path):
     for _ in range(24):
         y = net.Sub(net.Mul(y, y), 0.7)
     keeps_numbers(net.model(y), tmp_path)
+
+
+def test_open_sizes_that_are_multiples_of_each_other(tmp_path):
+    # TVM cannot tell the indices of 5 * w + 15 elements apart from those of w + 3.
+    net = Net(x=("n", 4, 8, "w"))
+    edges = net.Pad("x", net.ints(0, 1, 2, 1, 0, 0, 2, 2), mode="edge")
+    proto = net.model(net.Transpose(net.Mul(edges, 2.0), perm=[2, 3, 1, 0]))
+    keeps_numbers(proto, tmp_path)

@@ -332,6 +332,9 @@ def _tile_of(m: Index, most: int, t: tirx.Expr, at: _Tile) -> Stmt:
             bind(t * high, "row", lambda row: at(row, high, 0)),
             bind(t * low + count, "row", lambda row: at(row, low, 0)),
         )
+    if most == 1:
+        # There is a row for every tile; of m < 1 TVM would learn that it divides by zero.
+        return bind(t, "row", lambda row: at(row, 1, 0))
     whole = opaque(tirx.min(t * most, m - most), "row", lambda row: at(row, most, 0))
     single = loop(m, lambda r: at(r, 1, r), "single")
     return branch(m >= most, whole, single)

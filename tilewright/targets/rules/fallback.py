@@ -261,7 +261,20 @@ def _schedule_plain(sch: Schedule, block: object, target: Target) -> None:
     if spatial == len(axes):
         outer = tile_turned(sch, block, target) or _apart(sch, loops)
     if work >= PARALLEL_ELEMENTS and outer:
-        sch.parallel(sch.fuse(*outer) if len(outer) > 1 else outer[0])
+        sch.parallel(_joined(sch, outer))
+
+
+def _joined(sch: Schedule, loops: list) -> tvm.s_tir.schedule.LoopRV:
+    """`loops` as one; the first of them where TVM cannot tell their indices apart again.
+
+    It fails on open sizes of which one is another times a number, such as w + 3 and 5 * w + 15.
+    """
+    if len(loops) == 1:
+        return loops[0]
+    try:
+        return sch.fuse(*loops)
+    except tvm.error.InternalError:
+        return loops[0]
 
 
 def _apart(sch: Schedule, loops: list) -> list:
