@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import (
+    boards,
     conformance,
     farm,
     footprint,
@@ -28,6 +29,7 @@ from benchmarks import (
 from benchmarks.operators import Conv
 from tests import models
 from tests.compiling import compile_here, reference
+from tests.emulator import emulated
 from tests.net import Net
 from tilewright.analysis import roofline
 from tilewright.analysis.roofline import Level, Roofline
@@ -284,3 +286,19 @@ def test_changes_against_the_ledger_are_told(capsys):
     assert conformance.report_changes(known, {"a": "run: wrong", "b": "pass", "d": "pass"}) == 1
     out = capsys.readouterr().out
     assert all(f"{name}: the ledger says" in out for name in "abd")
+
+
+def test_boards(tiny, tmp_path):
+    emulated("aarch64")
+    words = ["--zoo", str(tmp_path / "zoo"), "--models", "tiny", "--targets", "aarch64"]
+    assert boards.main(words) == 0
+    row = json.loads((machine.RESULTS / "boards.json").read_text())["rows"]["tiny aarch64"]
+    assert row["passed"] and row["outputs"][0]["error"] <= row["outputs"][0]["allowed"]
+    assert "all of aarch64" in row["inspection"]
+
+
+def test_a_selftest_is_read():
+    said = "a: b: passed, error 1.00e-07 of the largest value, 2.00e-05 allowed\nselftest passed\n"
+    assert boards.outputs(said) == [
+        {"name": "a: b", "passed": True, "error": 1e-7, "allowed": 2e-5}
+    ]
