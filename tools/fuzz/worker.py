@@ -25,6 +25,7 @@ from tilewright.compiler.kernel_cache import KernelCache
 from tilewright.errors import CompileError, ModelError, TilewrightError, UnsupportedModel
 from tilewright.options import CompileOptions
 from tilewright.targets import resolve
+from tilewright.targets.toolchain import Toolchain
 from tilewright.verification.engines import Engines, Refused, open_session
 from tilewright.verification.inputs import sizes_to_try
 from tilewright.verification.proof import failure_text, sizes_text
@@ -125,7 +126,7 @@ def _pool_object() -> bytes:
         return _write_pool(Path(folder)).read_bytes()
 
 
-def _write_known_pool(folder: Path) -> Path:
+def _write_known_pool(folder: Path, _tools: Toolchain) -> Path:
     output = folder / "pool.o"
     output.write_bytes(_pool_object())
     return output
