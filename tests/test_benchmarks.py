@@ -21,6 +21,7 @@ from benchmarks import (
     operators,
     replay,
     spaces,
+    standalone,
     torch_import,
     trials,
     tuning,
@@ -295,6 +296,17 @@ def test_boards(tiny, tmp_path):
     row = json.loads((machine.RESULTS / "boards.json").read_text())["rows"]["tiny aarch64"]
     assert row["passed"] and row["outputs"][0]["error"] <= row["outputs"][0]["allowed"]
     assert "all of aarch64" in row["inspection"]
+
+
+def test_standalone(tiny, tmp_path, capsys):
+    zoo = str(tmp_path / "zoo")
+    words = ["--zoo", zoo, "--models", "tiny", "--threads", "1", "--seconds", "0.2"]
+    assert standalone.main(words) == 0
+    row = json.loads((machine.RESULTS / "standalone.json").read_text())["models"]["tiny"]
+    assert row["runs"]["1"]["ratios"][standalone.VM]["median"] > 0
+    assert set(row["load"]) == {standalone.STANDALONE, standalone.VM}
+    assert any(name.startswith("pthread_") for name in row["needed"])
+    assert "tiny" in capsys.readouterr().out
 
 
 def test_a_selftest_is_read():

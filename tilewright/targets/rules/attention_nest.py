@@ -64,7 +64,7 @@ class Nest:
         self.spec, self.blocking, self.scores = spec, blocking, scores
         self.views = views_of(spec, size)
         self.batch, self.queries, self.keys = map(size, (spec.batch, spec.queries, spec.keys))
-        self.lanes = lanes_of(target)
+        self.lanes, self.registers = lanes_of(target), target.vector_registers
         self.wide = blocking.vectors * self.lanes
         self.panels = ceil_div(self.queries, self.wide)
         # With one block of keys there is nothing to carry from one to the next.
@@ -254,7 +254,8 @@ class Nest:
                 return self.s.store((start + r) * wide + column, value, n)
 
             rows = [self.k0 + key(r) * stride for r in range(height)]
-            return tile(rows, self.k, b, Reduction(1, size), self.lanes, store)
+            how = {"registers": self.registers}
+            return tile(rows, self.k, b, Reduction(1, size), self.lanes, store, **how)
 
         steps, done = [], 0
         for count, height in heights(length, self.rows):
@@ -375,7 +376,8 @@ class Nest:
                     return self.out.store(here, old + value, n)
 
                 rows = [start + r for r in range(height)]
-                return tile(rows, self.s, b, reduction, self.lanes, store)
+                how = {"registers": self.registers}
+                return tile(rows, self.s, b, reduction, self.lanes, store, **how)
 
             steps, done = [], 0
             for count, height in heights(width, self.out_rows):

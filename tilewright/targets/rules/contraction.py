@@ -12,8 +12,9 @@ of the next tile where all of b stays in L2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tvm import tirx
 from tvm.tirx import Stmt
@@ -109,7 +110,7 @@ class _Part:
         store: Callable[[int, int, int, tirx.Expr], Stmt],
         slot: Index,
         wide: int,
-        streams: Sequence[Stream],
+        **how: Any,
     ) -> Stmt:
         """One tile; its sums are from `slot` on, `wide` to a row."""
 
@@ -123,7 +124,7 @@ class _Part:
         inside = [row + self.inside for row in rows]
         put = store if self.final else keep
         reduction = Reduction(1, self.length)
-        return tile(inside, a, here, reduction, lanes, put, begun=begun, streams=streams)
+        return tile(inside, a, here, reduction, lanes, put, begun=begun, **how)
 
 
 def contraction(
@@ -169,7 +170,7 @@ class _Nest:
 
     def __init__(self, product: Product, blocking: Blocking, store: Store, target: Target) -> None:
         self._product, self._blocking, self._store = product, blocking, store
-        self._lanes = lanes_of(target)
+        self._lanes, self._registers = lanes_of(target), target.vector_registers
         self._wide = blocking.vectors * self._lanes
         self._full, self._rest = divmod(product.n, self._wide)
         self._panels = self._full + bool(self._rest)
@@ -266,10 +267,10 @@ class _Nest:
         def of(width: int) -> Stmt:
             b = self._panel(panel, width)
             streams = self._streams(b, part, number, start + height, height)
+            how = {"streams": streams, "registers": self._registers}
             if part is None:
-                reduction = product.reduction
-                return tile(rows, product.a, b, reduction, self._lanes, put, streams=streams)
-            return part.tile(rows, product.a, b, self._lanes, put, slot, wide, streams)
+                return tile(rows, product.a, b, product.reduction, self._lanes, put, **how)
+            return part.tile(rows, product.a, b, self._lanes, put, slot, wide, **how)
 
         if not self._rest:
             return of(wide)

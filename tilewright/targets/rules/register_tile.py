@@ -34,6 +34,9 @@ from tilewright.targets.target import Target
 # Rows that begin a multiple of 4 KB apart share a set of L1, which has 8 ways on most processors:
 # with more rows than that each waits for L2 at every element.
 MOST_ROWS = 8
+# Lanes of the vectors of which NEON multiplies by one element (fmla v0.4s, v1.4s, v2.s[3]), so that
+# four steps take one load of `a` for each row; without, each step takes one.
+BY_ELEMENT = 4
 # float32 numbers of a cache line.
 LINE_FLOATS = 16
 
@@ -113,11 +116,13 @@ def tile(
     dtype: str = "float32",
     begun: Callable[[int, int, int], tirx.Expr] | None = None,
     streams: Sequence[Stream] = (),
+    registers: int = 0,
 ) -> Stmt:
     """Compute one tile. `rows[r]` is where row r of `a` begins.
 
     `store(r, column, lanes, value)` is the statement that puts `value` in its place. The sums start
-    from `begun(r, column, lanes)`, from 0 without it.
+    from `begun(r, column, lanes)`, from 0 without it. Where `registers` have room for a vector of
+    each row of `a` beside sums and columns, `a` is read in vectors.
     """
     if panel.packed:
         vectors = [(start, lanes) for start in range(0, panel.width, lanes)]
@@ -131,15 +136,40 @@ def tile(
             value = begun(r, at, n) if begun else number(0.0, dtype, n)
             steps.append(acc.store(r * width + at, value, n))
 
+    needed = len(rows) * (len(vectors) + 1) + 2 * len(vectors)
+    by_element = lanes == BY_ELEMENT and dtype == "float32" and needed <= registers
+
     def body(begins: list[tirx.Expr]) -> Stmt:
         def run(j: tirx.Expr) -> Stmt:
-            return bind(
-                reduction.run_offset(j),
-                "run",
-                lambda offset: loop(reduction.length, lambda k: step(j, offset, k), "k"),
-            )
+            return bind(reduction.run_offset(j), "run", lambda offset: along(j, offset))
 
-        def step(j: tirx.Expr, offset: tirx.Expr, k: tirx.Expr) -> Stmt:
+        def along(j: tirx.Expr, offset: tirx.Expr) -> Stmt:
+            if not by_element or not divides(reduction.length):
+                return loop(reduction.length, lambda k: step(j, offset, k, splat(offset + k)), "k")
+            return loop(reduction.length // lanes, lambda k: steps_of(j, offset, k * lanes), "k")
+
+        def divides(length: Index) -> bool:
+            return isinstance(length, int) and length % lanes == 0
+
+        def splat(at: tirx.Expr) -> list[Callable[[int], tirx.Expr]]:
+            return [lambda n, begin=begin: a.splat(begin + at, n) for begin in begins]
+
+        def steps_of(j: tirx.Expr, offset: tirx.Expr, k: tirx.Expr) -> Stmt:
+            """As many steps as a vector of `a` has elements."""
+            whole = [a.load(begin + offset + k, lanes) for begin in begins]
+
+            def element(i: int) -> list[Callable[[int], tirx.Expr]]:
+                parts = [tirx.Shuffle([vector], [tirx.IntImm("int32", i)]) for vector in whole]
+                return [lambda n, part=part: tirx.Broadcast(part, n) for part in parts]
+
+            return seq([step(j, offset, k + i, element(i)) for i in range(lanes)])
+
+        def step(
+            j: tirx.Expr,
+            offset: tirx.Expr,
+            k: tirx.Expr,
+            factors: list[Callable[[int], tirx.Expr]],
+        ) -> Stmt:
             place = panel.base + (j * reduction.length + k) * panel.stride
             columns = [panel.b.load(place + at, n) for at, n in vectors]
             done = [
@@ -147,11 +177,10 @@ def tile(
                 for stream in streams
                 for at in range(0, stream.step, LINE_FLOATS)
             ]
-            for r, begin in enumerate(begins):
+            for r, factor in enumerate(factors):
                 for (at, n), column in zip(vectors, columns, strict=True):
                     here = r * width + at
-                    factor = a.splat(begin + offset + k, n)
-                    done.append(acc.store(here, acc.load(here, n) + factor * column, n))
+                    done.append(acc.store(here, acc.load(here, n) + factor(n) * column, n))
             return seq(done)
 
         return loop(reduction.runs, run, "j")
