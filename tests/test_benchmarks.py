@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from benchmarks import (
     farm,
     footprint,
     fusion_speed,
+    inner_loops,
+    instructions,
     kernels,
     latency,
     machine,
@@ -307,6 +310,46 @@ def test_standalone(tiny, tmp_path, capsys):
     assert set(row["load"]) == {standalone.STANDALONE, standalone.VM}
     assert any(name.startswith("pthread_") for name in row["needed"])
     assert "tiny" in capsys.readouterr().out
+
+
+def test_inner_loops(tiny, tmp_path, capsys):
+    zoo = str(tmp_path / "zoo")
+    assert inner_loops.main(["--zoo", zoo, "--models", "tiny", "--targets", "rpi4"]) == 0
+    found = json.loads((machine.RESULTS / "inner_loops.json").read_text())
+    (row,) = found["kernels"]["rpi4 tiny"]
+    assert row["rule"] == "linear" and row["spills"] == 0 and row["multiply_adds"] > 0
+    assert found["summary"]["rpi4 linear"]["kernels"] == 1 and "rpi4" in capsys.readouterr().out
+
+
+def test_an_innermost_loop_is_found():
+    listing = [
+        *((0, "mov", "x0, #3"), (4, "ldr", "q1, [x1]"), (8, "ldr", "q2, [sp, #16]")),
+        *((12, "fmla", "v0.4s, v1.4s, v2.s[0]"), (16, "subs", "x0, x0, #1"), (20, "b.ne", "#0x4")),
+        *((24, "str", "q0, [x2]"), (28, "cbnz", "x5, #0x0"), (32, "ret", "")),
+    ]
+    (loop,) = inner_loops.innermost(listing)
+    assert loop == inner_loops.Loop(instructions=5, multiply_adds=1, loads=1, spills=1)
+    assert loop.share == 0.4
+
+
+def test_multiply_adds_are_counted(tmp_path):
+    path = tmp_path / "a.onnx"
+    path.write_bytes(models.linear().SerializeToString())
+    assert instructions.multiply_adds(path) == 2 * 64 * 32
+    net = Net(x=(1, 8, 6, 6))
+    path.write_bytes(net.model(net.Conv("x", net.weight(4, 4, 3, 3), group=2)).SerializeToString())
+    assert instructions.multiply_adds(path) == 4 * 4 * 4 * 4 * 9
+
+
+def test_instructions_are_counted(tiny, tmp_path):
+    emulated("aarch64")
+    if shutil.which("qemu-aarch64") is None:
+        pytest.skip("no qemu-aarch64, which takes plugins (apt-get install qemu-user)")
+    words = ["--zoo", str(tmp_path / "zoo"), "--models", "tiny", "--targets", "rpi4"]
+    assert instructions.main(words) == 0
+    row = json.loads((machine.RESULTS / "instructions.json").read_text())["models"]["tiny rpi4"]
+    assert row["multiply_adds"] == 2 * 64 * 32
+    assert row["multiply_adds"] / 4 < row["instructions"] < 20 * row["multiply_adds"]
 
 
 def test_a_selftest_is_read():

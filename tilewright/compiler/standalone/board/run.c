@@ -5,6 +5,7 @@
  *   ./run --selftest       checks files, CPU and C library, then the outputs against the golden ones
  *   ./run --bench          how long a run takes
  *   ./run --threads N ...  on so many threads, by default on all CPUs
+ *   ./run --runs N ...     so many times before anything is said, for counters and profilers
  *
  * Ends with 0 when all is well, 1 when outputs differ, 2 when the model cannot run here. Written by
  * Tilewright, and an example of how a program calls a model: see main.
@@ -235,12 +236,14 @@ static int prepare(const char *folder, struct model *model, struct arrays *array
 int main(int count, char **words) {
   char folder[PATH_BYTES];
   folder_of(words[0], folder, sizeof folder);
-  int selftest = 0, bench = 0, threads = 0;
+  int selftest = 0, bench = 0, threads = 0, runs = 1;
   for (int i = 1; i < count; ++i) {
     if (strcmp(words[i], "--selftest") == 0) selftest = 1;
     else if (strcmp(words[i], "--bench") == 0) bench = 1;
     else if (strcmp(words[i], "--threads") == 0 && i + 1 < count) threads = atoi(words[++i]);
-    else return refuse("there is no option ", words[i], "--selftest, --bench, --threads N");
+    else if (strcmp(words[i], "--runs") == 0 && i + 1 < count) runs = atoi(words[++i]);
+    else return refuse("there is no option ", words[i],
+                       "--selftest, --bench, --threads N, --runs N");
   }
   int code = selftest ? check_files(folder) : PASSED;
   if (!code) code = check_here(folder);
@@ -253,8 +256,9 @@ int main(int count, char **words) {
   library.set_threads(model, threads);
   code = prepare(folder, model, &arrays);
   if (code) return code;
-  if (library.run(model, (const void *const *)arrays.inputs, arrays.outputs))
-    return refuse(library.error(model), "", "inputs that fit");
+  for (int i = 0; i < runs || i < 1; ++i)
+    if (library.run(model, (const void *const *)arrays.inputs, arrays.outputs))
+      return refuse(library.error(model), "", "inputs that fit");
   if (selftest) code = compare(&arrays);
   if (!selftest && !bench) show(&arrays);
   if (selftest || bench) measure(model, &arrays, bench ? 5e3 : 500);

@@ -1,0 +1,134 @@
+"""Instructions that a run executes on an emulated board, for each multiply-add of the model.
+
+    python -m benchmarks.instructions [--models NAME ...] [--targets rpi3 rpi4 rpi5] [--zoo DIR]
+                                      [--root DIR]
+
+A bundle's program runs under QEMU's user mode with a plugin that counts (of Debian's packages,
+qemu-user can load one, qemu-user-static cannot): once, and once with more runs, so that loading does
+not count. On one thread. The ideal has a quarter of an fmla for each multiply-add, and for each 64
+fmla the 12 loads that a tile of 8 rows and 2 vectors needs: 8 vectors of rows, and 4 pairs of
+columns. It counts nothing for depthwise convolutions' loads, pools, activations, tails and addresses. Writes
+results/instructions.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+import tilewright
+from benchmarks import machine
+from tilewright.options import CompileOptions
+from tilewright.targets.toolchain import find_c_compiler
+
+NAME = "instructions"
+MODELS = ("mobilenetv2_100",)
+TARGETS = ("rpi3", "rpi4", "rpi5")
+ROOT = "/usr/aarch64-linux-gnu"
+LANES = 4
+LOADS_PER_FMLA = 12 / 64
+MORE_RUNS = 3
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Count, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--targets", nargs="+", default=list(TARGETS))
+    parser.add_argument("--root", default=ROOT, help="a root file system, or a C library")
+    default = Path(os.environ.get("TILEWRIGHT_ZOO", "zoo"))
+    parser.add_argument("--zoo", type=Path, default=default, help="folder made by tools.zoo")
+    arguments = parser.parse_args(words)
+    rows = {}
+    for name in arguments.models:
+        model = arguments.zoo / "models" / f"{name}.onnx"
+        for target in arguments.targets:
+            rows[f"{name} {target}"] = measure(model, target, arguments.root)
+            machine.write(NAME, {"models": rows})
+    print_table(rows)
+    return 0
+
+
+def measure(model: Path, target: str, root: str) -> dict[str, Any]:
+    """Instructions of one run, and the model's multiply-adds."""
+    with tempfile.TemporaryDirectory() as folder:
+        plugin = Path(folder) / "count.so"
+        source = Path(__file__).with_name("count_instructions.c")
+        compiler = [find_c_compiler(), "-shared", "-fPIC", "-O2"]
+        subprocess.run([*compiler, "-o", plugin, source], check=True)
+        options = CompileOptions(standalone="model")
+        bundle = tilewright.compile(model, target, options=options, db=False).save_bundle(
+            Path(folder) / "bundle"
+        )
+        emulator = [shutil.which("qemu-aarch64"), "-L", root, "-plugin", plugin, bundle / "run"]
+
+        def executed(runs: int) -> int:
+            command = [*emulator, "--threads", "1", "--runs", str(runs)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            return int(re.search(r"^instructions (\d+)$", done.stderr, re.MULTILINE)[1])
+
+        count = (executed(1 + MORE_RUNS) - executed(1)) / MORE_RUNS
+    adds = multiply_adds(model)
+    ideal = adds / LANES * (1 + LOADS_PER_FMLA)
+    return {
+        "instructions": count,
+        "multiply_adds": adds,
+        "ideal": ideal,
+        "of_ideal": count / ideal,
+        "per_multiply_add": count / adds,
+    }
+
+
+def multiply_adds(model: Path) -> int:
+    """Of the convolutions and linear layers of a model whose sizes are known."""
+    proto = onnx.shape_inference.infer_shapes(onnx.load(model))
+    graph = proto.graph
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.value_info}
+    shapes |= {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.output}
+    shapes |= {w.name: list(w.dims) for w in graph.initializer}
+    total = 0
+    for node in graph.node:
+        if node.op_type not in ("Conv", "Gemm", "MatMul"):
+            continue
+        out, weights = shapes[node.output[0]], shapes[node.input[1]]
+        elements = _product(out)
+        if node.op_type == "Conv":
+            total += elements * _product(weights[1:])
+        else:
+            total += elements * _product(weights) // out[-1]
+    return total
+
+
+def _product(sizes: Sequence[int]) -> int:
+    product = 1
+    for size in sizes:
+        product *= size
+    return product
+
+
+def print_table(rows: dict[str, dict[str, Any]]) -> None:
+    """One line for each model and target."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in ("model and target", "instructions", "multiply-adds", "each", "of the ideal"):
+        table.add_column(title, justify="left" if title == "model and target" else "right")
+    for key, row in rows.items():
+        counts = [f"{row[name] / 1e6:.1f} M" for name in ("instructions", "multiply_adds")]
+        table.add_row(key, *counts, f"{row['per_multiply_add']:.3f}", f"{row['of_ideal']:.2f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
