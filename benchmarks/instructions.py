@@ -4,11 +4,11 @@
                                       [--root DIR]
 
 A bundle's program runs under QEMU's user mode with a plugin that counts (of Debian's packages,
-qemu-user can load one, qemu-user-static cannot): once, and once with more runs, so that loading does
-not count. On one thread. The ideal has a quarter of an fmla for each multiply-add, and for each 64
-fmla the 12 loads that a tile of 8 rows and 2 vectors needs: 8 vectors of rows, and 4 pairs of
-columns. It counts nothing for depthwise convolutions' loads, pools, activations, tails and addresses. Writes
-results/instructions.json.
+qemu-user can load one, qemu-user-static cannot): once, and once with more runs, so that loading
+does not count. On one thread. The ideal has a quarter of an fmla for each multiply-add, and for
+each 64 fmla the 12 loads that a tile of 8 rows and 2 vectors needs: 8 vectors of rows, and 4 pairs
+of columns. It counts nothing for depthwise convolutions' loads, pools, activations, tails and
+addresses. Writes results/instructions.json.
 """
 
 from __future__ import annotations

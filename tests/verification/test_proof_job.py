@@ -171,3 +171,8 @@ def test_wrong_inputs_are_ours_to_refuse_not_onnxruntimes(linear, tmp_path):
 def test_the_front_door_refuses_what_cannot_be_meant(fields, linear):
     with pytest.raises(OptionError):
         tilewright.verify(linear[0], model=linear[1], **fields)
+
+
+def test_one_example_is_compared_whatever_the_budget(linear):
+    found = run_job_here(JOB, _job(*linear, budget=1e-9))
+    assert len(found["examples"]) == 1 and found["stopped"]

@@ -72,7 +72,8 @@ class Session:
 
     def attempt(self, inputs: Mapping[str, np.ndarray], kind: str, seed: int) -> None:
         """Compare on `inputs`; raises Refused, or _Disagreement when an output is wrong."""
-        if time.monotonic() > self._deadline:
+        # One example is compared, however long ONNX Runtime's own error took to measure.
+        if time.monotonic() > self._deadline and (self.examples or self.failure):
             raise _TimeIsUp
         bound = bind_dimensions(self.manifest["inputs"], inputs, {})
         dims = {name: bound[name] for name in self.manifest["dims"]}
