@@ -200,3 +200,14 @@ def test_an_open_row_doubled_without_an_offset(tmp_path):
     proto = net.model(net.Resize("x", "", net.const([1, 1, 2, 2]), **how))
     x = np.random.default_rng(0).standard_normal((1, 2, 4, 5)).astype(np.float32)
     answers_each(proto, tmp_path, {"x": x}, {"x": x[..., :1]})
+
+
+@pytest.mark.parametrize(
+    "shape, scales", [((2, 5, "w"), [1, 1, 1]), ((1, 4, 8, "w"), [1, 1, 2, 1])]
+)
+def test_an_open_row_that_stays_without_an_offset(shape, scales, tmp_path):
+    net = Net(opset=19, x=shape)
+    how = {"mode": "linear", "coordinate_transformation_mode": "asymmetric"}
+    proto = net.model(net.Resize("x", "", net.const(scales), **how))
+    x = np.random.default_rng(0).standard_normal((*shape[:-1], 7)).astype(np.float32)
+    answers_each(proto, tmp_path, {"x": x}, {"x": x[..., :1]})

@@ -177,6 +177,10 @@ class _Resize:
         stretched = attrs.get("keep_aspect_ratio_policy", "stretch") == "stretch"
         if special or not stretched or not 3 <= rank <= 5 or is_computed(self._given):
             return False
+        is_open = not _is_known(list(self._x.ty.shape)[2:])
+        # Even of an open axis that stays as it is.
+        if is_open and self._mode != "nearest" and not self._is_halved(1.0, rank):
+            return False
         for place, axis in enumerate(self._axes):
             if self._stays(place):
                 continue
