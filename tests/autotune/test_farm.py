@@ -175,7 +175,8 @@ def test_a_question_goes_to_the_next_device_when_one_is_lost():
 
 class _Board:
     def __init__(self, **facts):
-        known = {"features": resolve("native").features, "cpu": "some CPU"}
+        here = resolve("native")
+        known = {"machine": here.machine.name, "features": here.features, "cpu": "some CPU"}
         versions = {name: version(name) for name in ("tilewright", "apache-tvm")}
         self.name, self.facts = "board", {**known, **versions, **facts}
 
@@ -184,6 +185,7 @@ class _Board:
     "facts, error, says",
     [
         ({"features": ()}, TargetError, "cannot run code for"),
+        ({"machine": "aarch64"}, TargetError, "cannot run code for"),
         ({"tilewright": "0.0.1"}, OptionError, "board has tilewright 0.0.1"),
         ({"apache-tvm": "0.26.0"}, OptionError, "board has apache-tvm 0.26.0"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from typing import Any
 
 import click
@@ -29,7 +30,7 @@ def _key(**settings: Any) -> Any:
 
 @click.group("board")
 def command() -> None:
-    """Let machines measure for a session elsewhere (docs/tuning.md)."""
+    """Let machines measure for a session elsewhere (docs/tuning.md), or run bundles there."""
 
 
 @command.command("serve")
@@ -62,6 +63,23 @@ def tracker(host: str, port: int, level: int, seed: int) -> int:
     started = server.start_tracker((host, port))
     hint = f"on each board: tilewright board serve --tracker {host}:{started.port} --key KEY"
     return _until_interrupted(started, host, hint, level)
+
+
+@command.command("run")
+@click.argument("bundle", type=click.Path(path_type=Path), metavar="BUNDLE")
+@click.argument("host", metavar="USER@HOST")
+@click.option("--bench", is_flag=True, help="Measure for five seconds.")
+@flags.threads
+@flags.everywhere
+def run(bundle: Path, host: str, bench: bool, threads: int | None, level: int, seed: int) -> int:
+    """Copy BUNDLE to a board over SSH and let it test itself there.
+
+    HOST may be a name of ~/.ssh/config. Nothing stays on the board.
+    """
+    from tilewright.devices import ssh
+
+    words = ["--selftest", *(["--bench"] if bench else [])]
+    return ssh.run_bundle(bundle, host, [*words, *(["--threads", str(threads)] if threads else [])])
 
 
 @command.command("check")

@@ -74,12 +74,21 @@ static int load_library(const char *folder) {
   snprintf(path, sizeof path, "%s/model.so", folder);
   void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!handle) return refuse("the library cannot be loaded: ", dlerror(), "the files of one bundle");
-  const char *names[] = {"model_create", "model_free",  "model_resize",      "model_run",
-                         "model_error",  "model_output_bytes", "model_set_threads"};
-  void **functions = (void **)&library;
-  for (size_t i = 0; i < sizeof names / sizeof *names; ++i)
-    if (!(functions[i] = dlsym(handle, names[i])))
-      return refuse("the library lacks ", names[i], "the files of one bundle");
+  const struct {
+    const char *name;
+    void *place;
+  } functions[] = {{"model_create", &library.create},
+                   {"model_free", &library.release},
+                   {"model_resize", &library.resize},
+                   {"model_run", &library.run},
+                   {"model_error", &library.error},
+                   {"model_output_bytes", &library.output_bytes},
+                   {"model_set_threads", &library.set_threads}};
+  for (size_t i = 0; i < sizeof functions / sizeof *functions; ++i) {
+    void *found = dlsym(handle, functions[i].name);
+    if (!found) return refuse("the library lacks ", functions[i].name, "the files of one bundle");
+    memcpy(functions[i].place, &found, sizeof found);
+  }
   return PASSED;
 }
 #else /* The model is part of this program. */
