@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_with_cmake(place):
 def test_for_a_board(place):
     prefix = emulated("aarch64")
     tilewright.compile(models.linear("n"), "aarch64", options=NET).save(place / "libnet.so")
-    zig = "python -m ziglang cc -target aarch64-linux-gnu.2.17"
+    zig = f"{sys.executable} -m ziglang cc -target aarch64-linux-gnu.2.17"
     _said("make", "-C", place, "main_c", f"CC={zig}")
     said = _said(*prefix, "-E", f"LD_LIBRARY_PATH={place}", place / "main_c", "3")
     assert said == "output 0: 384 bytes, its first size is 3\n"

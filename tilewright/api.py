@@ -13,13 +13,13 @@ from tilewright.autotune.records import confirmed_choices
 from tilewright.compiler import child
 from tilewright.compiler.artifact import Artifact, check_writable, library_of, read_bundle
 from tilewright.compiler.importer.torch_program import as_onnx
-from tilewright.compiler.sections import read_manifest
 from tilewright.compiler.steps import OPTIONAL_STAGES, OPTIONAL_STEPS, RULE_STEPS
-from tilewright.errors import ArtifactError, CheckFailed, ModelError, OptionError, TargetError
+from tilewright.errors import CheckFailed, ModelError, OptionError, TargetError
 from tilewright.options import CompileOptions
 from tilewright.targets import Target, host, resolve
 from tilewright.targets.parse import built_for
 from tilewright.verification.bisect import Switch
+from tilewright.verification.library_check import check_library, comparison, golden_outputs
 from tilewright.verification.localize import localize as trace_failure
 from tilewright.verification.proof import Proof, failure_text
 
@@ -80,9 +80,7 @@ def compile(
     found = (artifact.library, job["path"], options.seed)
     if missing:
         artifact.unchecked = f"this machine lacks {', '.join(missing)} and cannot run the code"
-        name = "tilewright.verification.golden_job:golden_job"
-        job = {**_comparison(*found, None), "golden": str(artifact.golden)}
-        artifact.expected = child.call(name, job, progress, doing="running ONNX Runtime")
+        artifact.expected = golden_outputs(*found, artifact.golden, progress)
     else:
         proof = check_library(*found, golden=artifact.golden, progress=progress)
         if proof.failure is not None:
@@ -179,7 +177,7 @@ def verify(
             progress=progress,
         )
         library, model = built.library, subject
-    job = _comparison(library, model, options.seed, threads)
+    job = comparison(library, model, options.seed, threads)
     job |= {"inputs": list(inputs), "data": str(data) if data else None}
     job |= {"examples": examples, "budget": budget}
     job |= {"failures": str(Path(failures).resolve()) if failures else None}
@@ -400,35 +398,6 @@ def is_artifact(path: Path) -> bool:
         )
     with path.open("rb") as file:
         return file.read(4) == b"\x7fELF"
-
-
-def check_library(
-    library: Path,
-    model: str | Path,
-    seed: int,
-    *,
-    golden: Path | None = None,
-    progress: Progress | None = None,
-) -> Proof:
-    """The check at the end of a compilation; arrays of the first example go to `golden`."""
-    job = {**_comparison(library, model, seed, None), "golden": str(golden) if golden else None}
-    name = "tilewright.verification.check_job:check_job"
-    return Proof.from_dict(child.call(name, job, progress, doing="verifying"))
-
-
-def _comparison(library: Path, model: str | Path, seed: int, threads: int | None) -> dict[str, Any]:
-    """What a process that compares `library` with `model` is told, as JSON values."""
-    if not Path(model).is_file():
-        raise ArtifactError("the reference model is missing", where=str(model))
-    manifest = read_manifest(library)
-    return {
-        "library": str(library),
-        "model": str(model),
-        "shapes": manifest["shapes"],
-        "dims": manifest["options"]["dims"],
-        "seed": seed,
-        "threads": threads,
-    }
 
 
 def job_of(

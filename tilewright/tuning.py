@@ -14,6 +14,7 @@ from tilewright.devices.where import Where
 from tilewright.errors import OptionError
 from tilewright.options import CompileOptions
 from tilewright.targets import Target, host, resolve
+from tilewright.verification.library_check import check_library, golden_outputs
 
 if TYPE_CHECKING:
     import onnx
@@ -49,7 +50,7 @@ def tune(
     what was left alone and why. Raises as `compile` does.
     """
     options = options or CompileOptions()
-    _check_tuning(target, budget, trials, min_gain)
+    _check_tuning(target if devices is None else None, budget, trials, min_gain)
     path = Path(db) if db else default_path()
     # Before minutes of work: can a trial be kept?
     Database(path).append([])
@@ -79,16 +80,23 @@ def _compiled(
     job = {**job, "folder": folder.name, "choices": choices, "dump": None, "faults": None}
     built = child.call("tilewright.compiler.compile_job:compile_job", job, progress)
     artifact = Artifact(Path(built["library"]), built["manifest"], _folder=folder)
-    if choices:
-        proof = api.check_library(artifact.library, job["path"], job["seed"], progress=progress)
-        artifact.check = proof.to_dict()
+    found = (artifact.library, job["path"], job["seed"])
+    if choices and host.lacks(Target.from_dict(job["target"])):
+        # The board checks it, against what ONNX Runtime gives here.
+        artifact.golden = Path(folder.name) / "golden"
+        artifact.golden.mkdir()
+        artifact.expected = golden_outputs(*found, artifact.golden, progress)
+    elif choices:
+        artifact.check = check_library(*found, progress=progress).to_dict()
     return artifact
 
 
 def _check_tuning(
-    target: str | Target, budget: float | None, trials: int | None, min_gain: float
+    target: str | Target | None, budget: float | None, trials: int | None, min_gain: float
 ) -> None:
-    api.check_runs_here(target, "a session measures the code")
+    """Raise an error for what cannot be; `target` is None where a board measures."""
+    if target is not None:
+        api.check_runs_here(target, "a session measures the code")
     if budget is not None and budget <= 0:
         raise OptionError(f"a budget of {budget:g} s", expected="more than 0, such as 20m")
     if trials is not None and trials < 1:

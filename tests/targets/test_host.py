@@ -70,6 +70,18 @@ def test_no_cpuinfo_is_a_target_error(tmp_path):
         host.detect(tmp_path / "absent")
 
 
+def test_without_cpuinfo_an_arm_board_says_it_to_programs(tmp_path, monkeypatch):
+    class Libc:
+        def __init__(self, _name):
+            words = {16: 1 << 1 | 1 << 20, 26: 1 << 13}
+            self.getauxval = type("F", (), {"__call__": lambda _self, n: words[n]})()
+
+    monkeypatch.setattr(host.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(host.ctypes, "CDLL", Libc)
+    found = host.detect(tmp_path / "absent")
+    assert found.features == {"neon", "dotprod", "i8mm"} and found.vendor == "unknown"
+
+
 def test_reads_cache_sizes_and_skips_instructions(tmp_path):
     rows = [(1, "Instruction", "64K"), (1, "Data", "48K"), (2, "Unified", "2M"), (3, "x", "1024")]
     for number, facts in enumerate(rows):

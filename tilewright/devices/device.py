@@ -45,7 +45,10 @@ class Device(Protocol):
         """What the machine can do on the session's threads."""
 
     def compare(self, before: Path, after: Path, seed: int) -> dict[str, Any]:
-        """Two libraries of one model in turns: seconds of both, and how they compare."""
+        """Two libraries of one model in turns: seconds of both, and how they compare.
+
+        `after` may be a bundle, which is checked first: then `right` says what came out.
+        """
 
     def close(self) -> None:
         """No more questions."""

@@ -12,11 +12,13 @@ import numpy as np
 from tilewright.analysis import roofline
 from tilewright.analysis.latency import job_inputs, ratio_of_medians, timed_block
 from tilewright.compiler import runtime
+from tilewright.compiler.artifact import library_of, read_bundle
 from tilewright.devices.device import DEFAULT, DeviceLost
 from tilewright.devices.duel import Duel, duel
 from tilewright.devices.process import Process, Send, TrialFailed
 from tilewright.devices.program import Program
 from tilewright.targets import resolve
+from tilewright.verification.bundle_job import bundle_job
 
 # To load a program, run it and compare its numbers; and beyond the time it is to run for.
 START_SECONDS, RUN_SECONDS = 60.0, 20.0
@@ -155,6 +157,11 @@ def _answer_of(work: Any) -> dict[str, Any]:
 
 
 def _in_turns(before: Path, after: Path, threads: int, seed: int) -> dict[str, Any]:
+    checked: dict[str, Any] = {}
+    if after.is_dir():
+        job = {"folder": str(after), "threads": threads, "check": read_bundle(after)["check"]}
+        checked = {"right": bundle_job(job, lambda *_args, **_fields: None)["failure"] is None}
+    after = library_of(after)
     models = {"before": runtime.load(before, threads), "after": runtime.load(after, threads)}
     inputs = job_inputs({"library": str(after), "inputs": [], "seed": seed})
     times: dict[str, list[float]] = {name: [] for name in models}
@@ -166,4 +173,5 @@ def _in_turns(before: Path, after: Path, threads: int, seed: int) -> dict[str, A
         "before_seconds": float(np.median(times["before"])),
         "after_seconds": float(np.median(times["after"])),
         "ratio": ratio_of_medians(times["before"], times["after"]),
+        **checked,
     }

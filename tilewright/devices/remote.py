@@ -74,9 +74,11 @@ class RemoteDevice:
 
     def compare(self, before: Path, after: Path, seed: int) -> dict[str, Any]:
         """See `Device.compare`."""
+        bundle = after.is_dir()
         for name, path in (("before", before), ("after", after)):
-            self._send(name, [path])
-        sent = {"before": f"before/{before.name}", "after": f"after/{after.name}"}
+            self._send(name, path.iterdir() if path.is_dir() else [path])
+        sent = {"before": f"before/{before.name}"}
+        sent["after"] = "after" if bundle else f"after/{after.name}"
         return self._ask(do="compare", **sent, seed=seed)
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ goes through here.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import math
 import os
@@ -14,8 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tilewright.errors import TargetError
-from tilewright.targets.isa import MACHINES
+from tilewright.targets.isa import MACHINES, Machine
 from tilewright.targets.target import Target
+
+# AT_HWCAP, AT_HWCAP2.
+_HWCAP = (16, 26)
 
 
 @dataclass(frozen=True)
@@ -35,31 +39,47 @@ class Host:
 
 @functools.cache
 def detect(cpuinfo: Path = Path("/proc/cpuinfo")) -> Host:
-    """Read the first processor's entry of `cpuinfo` and its caches from sysfs."""
+    """Read the first processor's entry of `cpuinfo` and its caches from sysfs.
+
+    Without it, as in some containers, Arm's and RISC-V's features are what Linux tells programs.
+    """
+    name = platform.machine()
+    family = next((machine for machine in MACHINES if machine.is_here(name)), None)
     try:
         text = cpuinfo.read_text(errors="replace")
     except OSError as error:
-        raise TargetError(
-            f"cannot tell what this machine is: {error}",
-            expected="a Linux system with /proc mounted",
-            hint="name a target with -t; `tilewright targets` lists them",
-        ) from error
+        if family is None or not family.hwcap:
+            raise TargetError(
+                f"cannot tell what this machine is: {error}",
+                expected="a Linux system with /proc mounted",
+                hint="name a target with -t; `tilewright targets` lists them",
+            ) from error
+        text, features = "", _told_to_programs(family)
     entry = dict(_fields(text.split("\n\n")[0]))
-    name = platform.machine()
-    vendor, family, model = _family_model(entry)
-    known = next((m.features for m in MACHINES if m.is_here(name)), {})
-    flags = _flags(entry)
+    if text:
+        flags, known = _flags(entry), family.features if family else {}
+        features = frozenset(feature for feature, flag in known.items() if flag in flags)
+    vendor, number, model = _family_model(entry)
     return Host(
         machine=name,
         vendor=vendor,
-        family=family,
+        family=number,
         model=model,
         title=entry.get("model name", name),
-        features=frozenset(name for name, flag in known.items() if flag in flags),
+        features=features,
         l1d_bytes=_cache_bytes(1),
         l2_bytes=_cache_bytes(2),
         l3_bytes=_cache_bytes(3),
     )
+
+
+def _told_to_programs(family: Machine) -> frozenset[str]:
+    """Features by the bits of AT_HWCAP and AT_HWCAP2 (getauxval(3))."""
+    libc = ctypes.CDLL(None)
+    libc.getauxval.restype, libc.getauxval.argtypes = ctypes.c_ulong, (ctypes.c_ulong,)
+    words = [libc.getauxval(number) for number in _HWCAP]
+    bits = family.hwcap.items()
+    return frozenset(name for name, (word, bit) in bits if words[word] >> bit & 1)
 
 
 def lacks(target: Target) -> list[str]:
