@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import ctypes
+import json
 
 import numpy as np
 import pytest
 
+import tilewright
+from tests import models
+from tilewright.compiler.artifact import sha256_of
 from tilewright.devices import local as module
 from tilewright.devices.device import DeviceLost
 from tilewright.devices.local import LocalDevice
@@ -93,3 +97,19 @@ def test_a_program_that_crashes_when_it_runs(device, built, monkeypatch):
 
 def test_a_roofline(device):
     assert device.roofline().peak > 1e8
+
+
+@pytest.mark.parametrize("spoilt", [False, True], ids=["right", "wrong"])
+def test_a_bundle_is_checked_before_it_is_timed(spoilt, here, monkeypatch):
+    monkeypatch.setattr(module, "WHOLE_SECONDS", 0.1)
+    artifact = tilewright.compile(models.linear())
+    after = artifact.save_bundle(here / "after")
+    if spoilt:
+        golden = dict(np.load(after / "golden_outputs.npz"))
+        np.savez(after / "golden_outputs.npz", **{k: v + 1 for k, v in golden.items()})
+        manifest = json.loads((after / "manifest.json").read_text())
+        manifest["files"]["golden_outputs.npz"] = sha256_of(after / "golden_outputs.npz")
+        (after / "manifest.json").write_text(json.dumps(manifest))
+    found = LocalDevice(1).compare(artifact.library, after, 0)
+    assert found["right"] is not spoilt and found["ratio"]["median"] > 0
+    assert "right" not in LocalDevice(1).compare(artifact.library, artifact.library, 0)
