@@ -14,6 +14,7 @@ addresses. Writes results/instructions.json.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import shutil
@@ -104,19 +105,12 @@ def multiply_adds(model: Path) -> int:
         if node.op_type not in ("Conv", "Gemm", "MatMul"):
             continue
         out, weights = shapes[node.output[0]], shapes[node.input[1]]
-        elements = _product(out)
+        elements = math.prod(out)
         if node.op_type == "Conv":
-            total += elements * _product(weights[1:])
+            total += elements * math.prod(weights[1:])
         else:
-            total += elements * _product(weights) // out[-1]
+            total += elements * math.prod(weights) // out[-1]
     return total
-
-
-def _product(sizes: Sequence[int]) -> int:
-    product = 1
-    for size in sizes:
-        product *= size
-    return product
 
 
 def print_table(rows: dict[str, dict[str, Any]]) -> None:

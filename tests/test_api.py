@@ -67,6 +67,13 @@ def test_a_bundle_without_golden_outputs_is_refused(here):
         artifact.save_bundle(here / "bundle")
 
 
+def test_a_bundle_of_functions_with_another_name_is_refused(here):
+    options = tilewright.CompileOptions(standalone="net")
+    artifact = tilewright.compile(models.unary(), options=options)
+    with pytest.raises(OptionError, match="calls model_run"):
+        artifact.save_bundle(here / "bundle")
+
+
 def test_a_machine_without_tvms_runtime_gets_standalone_libraries():
     with pytest.raises(TargetError, match="no TVM runtime for riscv64") as info:
         tilewright.compile(models.unary(), target="riscv64")

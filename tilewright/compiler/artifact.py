@@ -65,7 +65,14 @@ class Artifact:
                 "a bundle carries golden outputs, and none were made",
                 where=str(folder),
                 expected=f"a checked compilation; this one was not: {self.unchecked}",
-                hint="compile without --no-verify, for a target this machine can run",
+                hint="compile without --no-verify",
+            )
+        if self.manifest["standalone"] not in (None, program.PREFIX):
+            raise OptionError(
+                f"the bundle's program calls {program.PREFIX}_run",
+                where=str(folder),
+                expected=f"a library whose functions start with {program.PREFIX}",
+                hint=f"CompileOptions(standalone={program.PREFIX!r})",
             )
         with replacing(folder) as temporary:
             temporary.mkdir()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,11 +150,4 @@ def _bytes(row: Mapping[str, Any]) -> int | None:
     """The bytes of an input or output whose sizes are known."""
     if not all(isinstance(size, int) for size in row["shape"]):
         return None
-    return _product(row["shape"]) * _dlpack_type(STORED.get(row["dtype"], row["dtype"]))[1] // 8
-
-
-def _product(sizes: Sequence[int]) -> int:
-    product = 1
-    for size in sizes:
-        product *= size
-    return product
+    return math.prod(row["shape"]) * _dlpack_type(STORED.get(row["dtype"], row["dtype"]))[1] // 8

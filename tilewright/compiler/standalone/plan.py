@@ -84,7 +84,6 @@ class _Planner:
         # What each variable stands for: the number of a tensor, or several; blocks by number.
         self._values: dict[relax.Var, Any] = {}
         self._blocks: dict[relax.Var, int] = {}
-        self._main = main
         self._bindings = {b.var: b.value for block in main.body.blocks for b in block.bindings}
         self._results = self._flat(main.body.body)
         for number, param in enumerate(main.params[:inputs]):
