@@ -36,7 +36,6 @@ RUNS_OF_THE_MODEL = 3
 NAME = "footprint"
 # Each prints seconds from the file to a model that can be called, and the peak in kB after runs.
 _OURS = """
-import tvm_ffi
 import tilewright.compiler.runtime as runtime
 start = time.perf_counter()
 model = runtime.load(sys.argv[1], 1)

@@ -8,8 +8,15 @@ import pytest
 import tilewright
 from tests import models
 from tests.compiling import compile_here
+from tests.net import Net
 from tilewright import api
-from tilewright.errors import ArtifactError, CheckFailed, ModelError, OptionError, TargetError
+from tilewright.errors import (
+    ArtifactError,
+    CheckFailed,
+    ModelError,
+    OptionError,
+    UnsupportedModel,
+)
 from tilewright.targets import host, resolve
 
 
@@ -74,10 +81,10 @@ def test_a_bundle_of_functions_with_another_name_is_refused(here):
         artifact.save_bundle(here / "bundle")
 
 
-def test_a_machine_without_tvms_runtime_gets_standalone_libraries():
-    with pytest.raises(TargetError, match="no TVM runtime for riscv64") as info:
-        tilewright.compile(models.unary(), target="riscv64")
-    assert "--standalone" in info.value.hint
+def test_a_machine_without_tvms_runtime_refuses_what_needs_it():
+    net = Net(x=(4, 4))
+    with pytest.raises(UnsupportedModel, match="a size that C cannot be told"):
+        tilewright.compile(net.model(net.NonZero("x")), target="riscv64")
 
 
 def test_wrong_numbers_are_a_failed_check_and_no_artifact(here, model_file, monkeypatch):

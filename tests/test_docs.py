@@ -32,6 +32,7 @@ from tests.command_line import command
 from tilewright import errors
 from tilewright.cli import COMMANDS, cli, console
 from tilewright.compiler.artifact import BUNDLE_FILES
+from tilewright.compiler.standalone import program
 from tilewright.compiler.steps import OPTIONAL_STEPS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -380,7 +381,7 @@ def bundle_manifest(tmp_path_factory) -> dict[str, Any]:
     tilewright.compile(embedding_net(), options=options).save_bundle(folder)
     files = {path.name for path in folder.iterdir()}
     page = (DOCS / "artifact.md").read_text()
-    assert files == {*BUNDLE_FILES, "manifest.json"}
+    assert files == {*BUNDLE_FILES, *program.FILES, "manifest.json"}
     assert [name for name in files if f"`{name}`" not in page] == []
     return json.loads((folder / "manifest.json").read_text())
 

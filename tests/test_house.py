@@ -214,6 +214,7 @@ def test_the_names_of_optional_steps_are_those_of_the_pipeline():
             named.append(stage.name)
         if stage.name == "lower":
             named += steps.RULE_STEPS
+    named += steps.PARTS
     assert tuple(named) == steps.OPTIONAL_STEPS
     assert len(set(named)) == len(named)
     assert tuple(rule.name for rule in RULES) == steps.RULES

@@ -24,8 +24,8 @@ class CompileOptions:
     `dims`: symbolic dimension -> size, or (low, high) bounds. `disable` and `only` name
     optional steps (`tilewright.compiler.steps`). `threads` is the default
     the artifact will run with; None leaves it to the machine that loads it. `seed` draws the
-    inputs of the check. `standalone` is what the functions of a library without TVM's runtime
-    start with, "model" for model_run; None: a library that TVM's runtime loads. `glibc` is the
+    inputs of the check. `standalone` asks for a library that runs without TVM, whose functions
+    start with it, "model" for model_run; None: TVM's runtime where it is needed. `glibc` is the
     oldest version that the library is to run with, and `cc` the C compiler that links it;
     `musl` links with musl instead, and `static` makes the program of a bundle, with musl, one
     file that needs no C library.

@@ -17,6 +17,7 @@ from tilewright.compiler.artifact import (
     save_arrays,
     sha256_of,
 )
+from tilewright.compiler.standalone import program
 from tilewright.errors import ArtifactError, OptionError, OutputError
 
 
@@ -27,9 +28,9 @@ def artifact(tmp_path):
     golden.mkdir()
     for side in ("inputs", "outputs"):
         save_arrays(golden / f"golden_{side}.npz", {"x": np.ones(3)})
-    return Artifact(
-        work.library, work.manifest, check={"passed": True, "examples": []}, golden=golden
-    )
+    example = {"dims": {}, "verdicts": [{"name": "y", "allowed": 1e-5}]}
+    check = {"passed": True, "examples": [example]}
+    return Artifact(work.library, work.manifest, check=check, golden=golden)
 
 
 def test_saves_an_executable_library(artifact, tmp_path):
@@ -56,9 +57,10 @@ def test_a_bundle_carries_hashes_of_its_files(artifact, tmp_path):
     manifest = read_bundle(folder)
     assert manifest["files"]["run.py"] == sha256_of(folder / "run.py")
     assert manifest["check"]["passed"] and manifest["format"] == sections.FORMAT
-    assert sorted(p.name for p in folder.iterdir()) == [
-        *("golden_inputs.npz", "golden_outputs.npz", "manifest.json", "model.so", "run.py")
-    ]
+    assert {p.name for p in folder.iterdir()} == {
+        *("golden_inputs.npz", "golden_outputs.npz", "manifest.json", "model.so", "run.py"),
+        *program.FILES,
+    }
 
 
 def test_a_bundle_may_fill_an_empty_folder_and_replace_itself(artifact, tmp_path):

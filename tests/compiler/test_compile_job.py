@@ -41,8 +41,7 @@ def _job(path, folder, target, options=None, dump=None):
 
 @pytest.mark.parametrize("name", ["native", *[row.name for row in CATALOG]])
 def test_compiles_for_every_target(name, model_file, tmp_path):
-    alone = None if resolve(name).machine.tvm_runtime else "model"
-    job = _job(model_file(models.linear()), tmp_path, name, CompileOptions(standalone=alone))
+    job = _job(model_file(models.linear()), tmp_path, name, CompileOptions())
     result = compile_job(job, lambda *_args, **_fields: None)
     assert Path(result["library"]).is_file()
     assert result["manifest"]["needs"]["features"] == list(resolve(name).features)

@@ -15,7 +15,7 @@ def library(tmp_path):
         (tmp_path / "w.bin").write_bytes(weights)
         built = [
             sections.write_manifest(manifest, tmp_path),
-            sections.write_weights(tmp_path / "w.bin"),
+            sections.write_weights(tmp_path / "w.bin", "weights"),
         ]
         toolchain.HOST.link_shared(tmp_path / "a.so", built)
         return tmp_path / "a.so"
@@ -33,7 +33,7 @@ def test_weights_lie_on_a_page(library):
     import ctypes
 
     handle = ctypes.CDLL(str(library({}, b"abc")))
-    start = ctypes.addressof(ctypes.c_char.in_dll(handle, sections.WEIGHTS_SYMBOL))
+    start = ctypes.addressof(ctypes.c_char.in_dll(handle, "weights"))
     assert start % 4096 == 0 and ctypes.string_at(start, 3) == b"abc"
 
 
@@ -42,7 +42,7 @@ def test_a_path_with_spaces_and_quotes(tmp_path):
     folder.mkdir()
     (folder / "w.bin").write_bytes(b"abc")
     assert sections.write_manifest({}, folder).is_file()
-    assert sections.write_weights(folder / "w.bin").is_file()
+    assert sections.write_weights(folder / "w.bin", "weights").is_file()
 
 
 @pytest.mark.parametrize("rest", [b"", bytes(60), b"\xff" * 99], ids=len)

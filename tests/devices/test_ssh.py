@@ -66,7 +66,8 @@ def test_nobody_there(board, bundle):
 
 
 def test_a_bundle_without_a_program(board, tmp_path):
-    folder = tilewright.compile(models.linear()).save_bundle(tmp_path / "bundle")
+    options = CompileOptions(disable=("tables",))
+    folder = tilewright.compile(models.linear(), options=options).save_bundle(tmp_path / "bundle")
     with pytest.raises(ArtifactError, match="no program"):
         run_bundle(folder, "pi@board", [])
 

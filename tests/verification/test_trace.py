@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tests import models
 from tests.compiling import module_of
 from tilewright.verification.trace import trace
 
 
-def test_every_call_is_noted_with_what_it_read_and_made(tmp_path):
-    module = module_of(models.conv_net(), tmp_path)
+@pytest.mark.parametrize("left_out", [(), ("tables",)], ids=["tables", "bytecode"])
+def test_every_call_is_noted_with_what_it_read_and_made(left_out, tmp_path):
+    module = module_of(models.conv_net(), tmp_path, disable=left_out)
     x = np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
     found = trace(module, {"x": x})
     rows = module.manifest["kernels"]

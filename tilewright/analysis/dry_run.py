@@ -15,7 +15,7 @@ from tvm import relax, tirx
 
 from tilewright.analysis.findings import Finding
 from tilewright.analysis.memory import MemoryPlan, memory_plan
-from tilewright.compiler import build, pipeline
+from tilewright.compiler import bytecode, pipeline
 from tilewright.compiler.child import Emit
 from tilewright.compiler.pipeline import Work
 from tilewright.errors import TilewrightError, UnsupportedModel
@@ -64,7 +64,8 @@ def dry_run(work: Work, emit: Emit, *, whole: bool = False) -> DryRun:
     found.kernels, found.groups = work.kernels, len(work.fusions.groups)
     found.interface = work.interface
     try:
-        build.bytecode(work)
+        if work.tables is None:
+            bytecode.bytecode(work)
     except Exception as error:
         found.failure = refusal("codegen", error)
     return found

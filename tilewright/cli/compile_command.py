@@ -38,9 +38,9 @@ from tilewright.targets import host, resolve
     help="Write the IR after each stage into DIR.",
 )
 @click.option(
-    "--standalone/--no-standalone",
-    default=None,
-    help="Without TVM's runtime, with a C header; the default for another machine.",
+    "--standalone",
+    is_flag=True,
+    help="Never with TVM's runtime, with a C header; the default for another machine.",
 )
 @click.option("--glibc", metavar="2.31", help="The oldest glibc to run with.")
 @click.option("--musl", is_flag=True, help="Link with musl instead of glibc.")
@@ -57,7 +57,7 @@ def command(
     output: Path | None,
     bundle: Path | None,
     dump: Path | None,
-    standalone: bool | None,
+    standalone: bool,
     glibc: str | None,
     musl: bool,
     static: bool,
@@ -82,7 +82,7 @@ def command(
         output = Path(f"{model.stem}.so")
     # Before minutes of work: can the result be written?
     elsewhere = not resolve(target).machine.is_here(host.detect().machine)
-    alone = standalone if standalone is not None else elsewhere or musl or static
+    alone = standalone or elsewhere or musl or static
     if output is not None:
         check_library_name(output, standalone=alone)
     if bundle is not None:
@@ -117,6 +117,7 @@ def command(
     if artifact.unchecked:
         console.say(f"not checked: {artifact.unchecked}", level)
         if bundle is not None and artifact.expected:
+            alone = artifact.manifest["functions"]
             check = f"{bundle}/run --selftest" if alone else f"tilewright verify {bundle}"
             console.say(f"{check} checks it there", level)
     return 0

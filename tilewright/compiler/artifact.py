@@ -42,11 +42,11 @@ class Artifact:
     def save(self, path: str | Path) -> Path:
         """Write the library to `path`, whole or not at all.
 
-        The name ends in .so; that of a standalone library may end in .a, for a static one, and its
-        header comes beside it.
+        The name ends in .so; that of a library compiled as standalone may end in .a, for a static
+        one, and its header comes beside it.
         """
         path = Path(path)
-        prefix = self.manifest["standalone"]
+        prefix = self.manifest["options"]["standalone"]
         check_library_name(path, standalone=prefix is not None)
         with replacing(path) as temporary:
             shutil.copyfile(self.library.with_suffix(path.suffix), temporary)
@@ -58,7 +58,10 @@ class Artifact:
         return path
 
     def save_bundle(self, folder: str | Path) -> Path:
-        """Write library, manifest with hashes, golden inputs and outputs, and run.py."""
+        """Write library, manifest with hashes, golden inputs and outputs, and what runs them.
+
+        That is run.py and, for a library that runs without TVM, a program.
+        """
         folder = Path(folder)
         if self.golden is None:
             raise OptionError(
@@ -67,7 +70,7 @@ class Artifact:
                 expected=f"a checked compilation; this one was not: {self.unchecked}",
                 hint="compile without --no-verify",
             )
-        if self.manifest["standalone"] not in (None, program.PREFIX):
+        if self.manifest["functions"] not in (None, program.PREFIX):
             raise OptionError(
                 f"the bundle's program calls {program.PREFIX}_run",
                 where=str(folder),
@@ -83,7 +86,7 @@ class Artifact:
             shutil.copyfile(Path(__file__).with_name("bundle_run.py"), temporary / "run.py")
             check = self.check or self.expected
             hashes = {name: sha256_of(temporary / name) for name in BUNDLE_FILES}
-            if self.manifest["standalone"]:
+            if self.manifest["functions"]:
                 example = check["examples"][0]
                 program.write_program(
                     temporary, self.library.parent, self.manifest, example, hashes

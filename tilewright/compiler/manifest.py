@@ -69,7 +69,7 @@ def build_manifest(work: Work) -> dict[str, Any]:
             "features": list(work.target.features),
             "glibc": work.tools.glibc,
         },
-        "standalone": work.options.standalone,
+        "functions": work.functions,
         "threads": work.options.threads,
         "versions": {name: version(name) for name in VERSIONED},
         "model": {

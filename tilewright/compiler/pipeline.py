@@ -17,7 +17,7 @@ from typing import Any
 import tvm
 from tvm import relax
 
-from tilewright.compiler import build
+from tilewright.compiler import build, bytecode
 from tilewright.compiler.faults import (
     Fault,
     after_stage,
@@ -35,10 +35,12 @@ from tilewright.compiler.kernel_cache import KernelCache
 from tilewright.compiler.kernels import Objects
 from tilewright.compiler.lower import lower_groups
 from tilewright.compiler.manifest import interface
-from tilewright.compiler.standalone import build as standalone
+from tilewright.compiler.standalone.build import tables_of
+from tilewright.compiler.standalone.names import PREFIX
 from tilewright.compiler.standalone.plan import Plan
-from tilewright.compiler.steps import OPTIONAL_STAGES, RULE_STEPS
+from tilewright.compiler.steps import OPTIONAL_STAGES, PARTS, RULE_STEPS
 from tilewright.compiler.weights import WeightTable, lift_weights
+from tilewright.errors import UnsupportedModel
 from tilewright.options import SPENDS_ERROR_BUDGET, CompileOptions
 from tilewright.passes.attention import ATTENTION
 from tilewright.passes.blame import blame_group, is_ours
@@ -101,7 +103,7 @@ class Work:
     tuning: Tuning = field(default_factory=lambda: Tuning(0, [], {}))
     weights: WeightTable | None = None
     kernels: list[str] = field(default_factory=list)
-    # What calls the kernels: bytecode for TVM's VM, or the tables of a standalone library.
+    # What calls the kernels: tables that C walks, or bytecode for TVM's VM.
     executable: Any = None
     tables: Plan | None = None
     objects: Objects | None = None
@@ -109,6 +111,11 @@ class Work:
     parts: tuple[Path, ...] = ()
     library: Path | None = None
     manifest: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def functions(self) -> str | None:
+        """What the C functions of the library start with; None of one that TVM's VM runs."""
+        return None if self.tables is None else self.options.standalone or PREFIX
 
     @property
     def tools(self) -> Toolchain:
@@ -254,23 +261,32 @@ def _weights(work: Work) -> str:
 
 
 def _plan(work: Work) -> str:
-    if work.options.standalone:
-        note = _passes(*MEMORY_PLAN)(work)
-        standalone.make_tables(work)
-        return note
-    note = _passes(*_PLAN)(work)
-    owned = build.owned_results(work.mod["main"])
+    note = _passes(*MEMORY_PLAN)(work)
+    work.tables = _tables(work)
+    if work.tables is None:
+        note = _passes(*_VM_CALLS)(work)
+        owned = bytecode.owned_results(work.mod["main"])
+    else:
+        owned = [True] * len(work.interface["outputs"])
     for row, own in zip(work.interface["outputs"], owned, strict=True):
         row["owned"] = own
     return note
 
 
-def _codegen(work: Work) -> str:
-    return (standalone if work.options.standalone else build).generate_code(work)
+def _tables(work: Work) -> Plan | None:
+    """The tables, None where only TVM's VM can run the model.
 
-
-def _link(work: Work) -> str:
-    return (standalone if work.options.standalone else build).link(work)
+    Raises UnsupportedModel where that is so and a library without TVM is needed.
+    """
+    needed = work.options.standalone or not work.target.machine.tvm_runtime
+    if not needed and not _is_named("tables", work.options, PARTS):
+        return None
+    try:
+        return tables_of(work)
+    except UnsupportedModel:
+        if needed:
+            raise
+        return None
 
 
 @tvm.transform.module_pass(opt_level=0)
@@ -303,8 +319,7 @@ MEMORY_PLAN = (
     relax.transform.CallTIRRewrite(),
     relax.transform.StaticPlanBlockMemory(),
 )
-_PLAN = (
-    *MEMORY_PLAN,
+_VM_CALLS = (
     relax.transform.LowerAllocTensor(),
     relax.transform.KillAfterLastUse(),
     relax.transform.LowerRuntimeBuiltin(),
@@ -387,9 +402,9 @@ STAGES: tuple[Stage, ...] = (
         optional=True,
     ),
     Stage("weights", _weights, "after scheduling, which may still move constants"),
-    Stage("plan", _plan, "memory and VM calls; weights are parameters by now"),
-    Stage("codegen", _codegen, "LLVM, for the kernels that the cache has not"),
-    Stage("link", _link, "one library with kernels, weights and manifest"),
+    Stage("plan", _plan, "memory and the order of calls; weights are parameters by now"),
+    Stage("codegen", build.generate_code, "LLVM, for the kernels that the cache has not"),
+    Stage("link", build.link, "one library with kernels, weights and manifest"),
 )
 
 

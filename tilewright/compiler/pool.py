@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from tilewright.compiler.c_objects import compile_c
+from tilewright.compiler.kernel_cache import KernelCache
 from tilewright.targets.toolchain import HOST, Toolchain
 
 SOURCE = Path(__file__).with_name("pool.c")
@@ -26,11 +28,9 @@ _lock = threading.Lock()
 _owner: ctypes.CDLL | None = None
 
 
-def write_object(folder: Path, tools: Toolchain = HOST) -> Path:
+def write_object(folder: Path, tools: Toolchain = HOST, cache: KernelCache | None = None) -> Path:
     """The pool as an object file in `folder`."""
-    output = folder / "pool.o"
-    tools.compile_c(SOURCE, output)
-    return output
+    return compile_c(SOURCE, folder / "pool.o", tools, cache)
 
 
 def join(handle: ctypes.CDLL) -> SetThreads:

@@ -1,8 +1,8 @@
 """Load an artifact and run it: numpy in, numpy out.
 
-Needs TVM's runtime library and tvm-ffi; never the compiler, onnx or onnxruntime. Everything
-that may not fit (file, machine, CPU features, versions) is checked before the library is
-mapped, so that a wrong file is a sentence and not an illegal instruction.
+Never needs the compiler, onnx or onnxruntime; TVM's runtime library and tvm-ffi only for what
+TVM's VM runs. Everything that may not fit (file, machine, CPU features, versions) is checked before
+the library is mapped, so that a wrong file is a sentence and not an illegal instruction.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Module:
         self.inputs = tuple(_spec(row) for row in manifest["inputs"])
         self.outputs = tuple(_spec(row) for row in manifest["outputs"])
         self._names = [spec.name for spec in self.inputs]
-        self._library = (_Standalone if manifest["standalone"] else _Vm)(path, manifest)
+        self._library = (_Tables if manifest["functions"] else _Vm)(path, manifest)
         self._small = any(spec.dtype in STORED for spec in self.outputs)
         # What a model returns unchanged is not its own to give.
         self._lent = not all(row["owned"] for row in manifest["outputs"])
@@ -120,17 +120,11 @@ class Module:
     def watch(self, before_and_after: Callable[..., None]) -> None:
         """Call `before_and_after(function, name, is_before, result, *arguments)` around kernels.
 
-        Also around what the VM itself calls, whose names start with `vm.`. For measurements: every
-        call costs a microsecond or two more from here on. Calls that overlap are not all watched.
+        Also around what TVM's VM itself calls, whose names start with `vm.`. For measurements:
+        every call costs a few microseconds more from here on. Calls that overlap are not all
+        watched.
         """
-        run = self._idle[-1].run
-        if not isinstance(run, _VmRun):
-            raise OptionError(
-                "a standalone library does not say which kernels it calls",
-                where=str(self.path),
-                hint="compile the model without --standalone to look at its kernels",
-            )
-        run.watch(before_and_after)
+        self._idle[-1].run.watch(before_and_after)
 
     def __repr__(self) -> str:
         sides = [", ".join(map(str, side)) for side in (self.inputs, self.outputs)]
@@ -261,7 +255,7 @@ def check_fits(manifest: dict[str, Any], path: Path) -> None:
             expected=f"a CPU like {manifest['target']['name']} ({manifest['target']['title']})",
             hint="compile for this machine with -t native, or for both with -t x86-64-avx2",
         )
-    for name in () if manifest["standalone"] else ("apache-tvm", "apache-tvm-ffi"):
+    for name in () if manifest["functions"] else ("apache-tvm", "apache-tvm-ffi"):
         built, found = manifest["versions"][name], _installed(name)
         if _minor(built) != _minor(found):
             raise ArtifactError(
@@ -301,7 +295,8 @@ class _Vm:
             self._handle = ctypes.CDLL(alias)
             self._module = tvm_ffi.load_module(alias)
         self._set_threads = _joined(self._handle, path)
-        self._tensors, self.weights = _weight_tensors(path, self._handle, manifest["weights"])
+        self.weights = _weight_addresses(path, self._handle, manifest)
+        self._tensors = _weight_tensors(self.weights.start, manifest["weights"]["tensors"])
         self._single = len(manifest["outputs"]) == 1
 
     def new_run(self) -> _VmRun:
@@ -330,10 +325,8 @@ class _VmRun:
         self._vm["set_instrument"](tvm_ffi.convert(before_and_after))
 
 
-class _Standalone:
-    """A library that needs nobody."""
-
-    weights = range(0)
+class _Tables:
+    """A library that runs by itself."""
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self._manifest = manifest
@@ -341,9 +334,10 @@ class _Standalone:
             self._handle = ctypes.CDLL(alias)
         self._set_threads = _joined(self._handle, path)
         try:
-            self._functions = functions_of(self._handle, manifest["standalone"])
+            self._functions = functions_of(self._handle, manifest["functions"])
         except AttributeError as error:
             raise ArtifactError(f"a function is missing: {error}", where=str(path)) from error
+        self.weights = _weight_addresses(path, self._handle, manifest)
 
     def new_run(self) -> StandaloneMachine:
         """A model of its own."""
@@ -398,28 +392,33 @@ def _load_tvm_runtime() -> None:
         ctypes.CDLL(str(folder / "lib" / name), ctypes.RTLD_GLOBAL)
 
 
-def _weight_tensors(
-    path: Path, handle: ctypes.CDLL, table: dict[str, Any]
-) -> tuple[list[Any], range]:
-    """Tensors over the mapped section, and its addresses.
-
-    The library stays mapped as long as the Module lives.
-    """
-    import tvm_ffi
-
+def _weight_addresses(path: Path, handle: ctypes.CDLL, manifest: dict[str, Any]) -> range:
+    """Where the weights lie; the library stays mapped as long as the Module lives."""
     try:
-        start = ctypes.addressof(ctypes.c_char.in_dll(handle, sections.WEIGHTS_SYMBOL))
+        symbol = sections.weights_symbol(manifest["functions"])
+        start = ctypes.addressof(ctypes.c_char.in_dll(handle, symbol))
     except ValueError as error:
         raise ArtifactError("the weights are missing", where=str(path)) from error
-    tensors, end = [], start
-    for row in table["tensors"]:
-        dtype = np.dtype(row["dtype"])
-        count = int(np.prod(row["shape"], dtype=np.int64))
-        memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(start + row["offset"])
-        array = np.frombuffer(memory, dtype).reshape(row["shape"])
-        tensors.append(tvm_ffi.from_dlpack(array if count else _empty_like(array)))
-        end = max(end, start + row["offset"] + array.nbytes)
-    return tensors, range(start, end)
+    rows = manifest["weights"]["tensors"]
+    ends = (start + row["offset"] + _weight_bytes(row) for row in rows)
+    return range(start, max(ends, default=start))
+
+
+def _weight_bytes(row: dict[str, Any]) -> int:
+    return math.prod(row["shape"]) * np.dtype(row["dtype"]).itemsize
+
+
+def _weight_tensors(start: int, rows: Sequence[dict[str, Any]]) -> list[Any]:
+    """TVM's tensors over the mapped section."""
+    import tvm_ffi
+
+    tensors = []
+    for row in rows:
+        size = _weight_bytes(row)
+        memory = (ctypes.c_char * size).from_address(start + row["offset"])
+        array = np.frombuffer(memory, row["dtype"]).reshape(row["shape"])
+        tensors.append(tvm_ffi.from_dlpack(array if size else _empty_like(array)))
+    return tensors
 
 
 def _array(spec: TensorSpec, array: Any) -> np.ndarray:

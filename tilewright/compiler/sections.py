@@ -17,10 +17,9 @@ from tilewright.errors import ArtifactError
 from tilewright.targets.toolchain import HOST, Toolchain
 
 # Changes when the meaning of a manifest's keys does (docs/artifact.md).
-FORMAT = 3
+FORMAT = 4
 MANIFEST_SECTION = ".tilewright.manifest"
 WEIGHTS_SECTION = ".tilewright.weights"
-WEIGHTS_SYMBOL = "tilewright_weights"
 
 _MANIFEST = """\
     .section {section},"a",%progbits
@@ -47,7 +46,15 @@ def write_manifest(manifest: dict[str, Any], folder: Path, tools: Toolchain = HO
     return _assembled(_MANIFEST.format(section=MANIFEST_SECTION, manifest=text), text, tools)
 
 
-def write_weights(weights: Path, tools: Toolchain = HOST, symbol: str = WEIGHTS_SYMBOL) -> Path:
+def weights_symbol(functions: str | None) -> str:
+    """Where the weights start in a library whose C functions start with `functions`, or has none.
+
+    Archives of several models may be linked into one program.
+    """
+    return "tilewright_weights" + (f"_{functions}" if functions else "")
+
+
+def write_weights(weights: Path, symbol: str, tools: Toolchain = HOST) -> Path:
     """An object file beside the file `weights`, with the section that holds its content.
 
     `symbol` is where it starts.

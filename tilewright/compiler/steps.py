@@ -37,6 +37,8 @@ RULES = (
 # A rule by the name that --disable takes: that of a fusion is taken.
 RULE_STEPS = {f"{rule}_rule" if rule in FUSIONS else rule: rule for rule in RULES}
 OPTIONAL_STAGES = (*CLEAN_UPS, "merge_projections", "lower", "fuse_ops", "schedule")
+# What is optional within a stage.
+PARTS = ("tables",)
 OPTIONAL_STEPS = (
     *CLEAN_UPS,
     "merge_projections",
@@ -45,4 +47,5 @@ OPTIONAL_STEPS = (
     *RULE_STEPS,
     "fuse_ops",
     "schedule",
+    *PARTS,
 )

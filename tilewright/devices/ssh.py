@@ -33,8 +33,8 @@ def run_bundle(bundle: Path, host: str, words: Sequence[str]) -> int:
         raise ArtifactError(
             "the bundle has no program",
             where=str(bundle),
-            expected="a bundle of a standalone library",
-            hint=f"compile with -t and --bundle {bundle}, or with --standalone",
+            expected="a bundle of a library that runs without TVM",
+            hint="the model has what only TVM's runtime runs: copy the folder, and call run.py",
         )
     found = _said(host, "uname -m")
     if not target.machine.is_here(found):

@@ -42,18 +42,8 @@ def resolve(name: str | Target) -> Target:
 
 
 def built_for(name: str | Target, options: CompileOptions) -> Target:
-    """The target called `name`, with the C library that `options` ask for.
-
-    Raises TargetError, too, where TVM's runtime is asked for and there is none.
-    """
+    """The target called `name`, with the C library that `options` ask for."""
     row = resolve(name)
-    if not options.standalone and not row.machine.tvm_runtime:
-        raise TargetError(
-            f"there is no TVM runtime for {row.machine.name}",
-            where=f"target {row.name}",
-            expected="a library that does not need it",
-            hint="--standalone; from Python, CompileOptions(standalone='model')",
-        )
     return row.with_musl() if options.musl or options.static else row
 
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from tilewright.errors import OptionError, OutputError, ToolchainError
@@ -94,18 +95,29 @@ class Toolchain:
 
         Headers are also looked for in `folders`.
         """
-        flags = ["-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-c"]
-        self._cc(output, [*flags, *(f"-I{folder}" for folder in folders)], [source])
+        self._cc(output, [*_COMPILING, *(f"-I{folder}" for folder in folders)], [source])
 
     def assemble(self, source: Path, output: Path) -> None:
         """Assemble `source` into the object file `output`."""
         self._cc(output, ["-c"], [source])
+
+    def identity(self) -> tuple[object, ...]:
+        """What changes when the compiler does: the command, and each file in it.
+
+        Files are known by size and date, as ccache knows compilers.
+        """
+        command = self.command or (find_c_compiler(),)
+        found = [Path(path) for word in command if (path := shutil.which(word))]
+        files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime) for path in found]
+        zig = [version("ziglang")] if "ziglang" in command else []
+        return (_COMPILING, *command, *files, *zig)
 
     def _cc(self, output: Path, flags: list[str], files: Sequence[Path], *libraries: str) -> None:
         command = self.command or (find_c_compiler(),)
         _run([*command, *flags, "-o", str(output), *map(str, files), *libraries], output)
 
 
+_COMPILING = ("-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-c")
 # Build ids and local symbols name this machine's folders: leave them out. Symbols are looked up
 # at load: a worker thread that did so later would need the loader, which unloading holds.
 _LINKING = [

@@ -56,7 +56,8 @@ def test_a_library_needs_the_c_library_alone(work):
     shown = re.findall(r" [TDBR] (\w+)", done.stdout)
     assert {name.split("_")[0] for name in shown} == {"net", "tilewright"}
     assert {n for n in shown if n.startswith("tilewright")} == {
-        *("tilewright_launch", "tilewright_set_threads", "tilewright_share_workers")
+        *("tilewright_launch", "tilewright_set_threads", "tilewright_share_workers"),
+        "tilewright_weights_net",
     }
 
 

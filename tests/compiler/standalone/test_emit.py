@@ -41,7 +41,7 @@ def test_the_tables():
     assert (
         "{TILEWRIGHT_INPUT, 0, 0, 0, 2, 2, 32},\n  {TILEWRIGHT_OUTPUT, 0, 0, 2, 2, 1, 16}" in text
     )
-    assert "{k_1, 0, 3}" in text and "{0, -1},\n  {1, -1},\n  {-1, 0}" in text
+    assert '{k_1, "kernel", 0, 3}' in text and "{0, -1},\n  {1, -1},\n  {-1, 0}" in text
     assert "sizes[4] = 12 * dims[0];" in text and "tilewright_use_threads(model, 3)" in text
 
 

@@ -13,7 +13,7 @@ from tests.compiling import compile_here, module_of, reference
 from tests.net import Net
 from tilewright.compiler import runtime
 from tilewright.compiler.standalone.machine import aligned
-from tilewright.errors import InputError, OptionError
+from tilewright.errors import InputError
 
 
 def _drawn(*shape):
@@ -93,7 +93,8 @@ def test_several_threads_call_one_module(tmp_path):
 
 def test_beside_a_library_of_tvms_runtime(tmp_path):
     proto = models.conv_net()
-    both = [module_of(proto, tmp_path, 2, standalone=name) for name in (None, "model")]
+    both = [module_of(proto, tmp_path, 2, disable=left_out) for left_out in (("tables",), ())]
+    assert [module.manifest["functions"] for module in both] == [None, "model"]
     x = _drawn(*both[0].inputs[0].shape)
     np.testing.assert_array_equal(both[0](x), both[1](x))
 
@@ -111,12 +112,6 @@ def test_sizes_out_of_bounds_and_sizes_that_do_not_fit(tmp_path):
     with pytest.raises(InputError, match="does not take these sizes"):
         module(_drawn(1, 8, 1, 1))
     _agree(proto, module, x=_drawn(1, 8, 4, 4))
-
-
-def test_kernels_cannot_be_watched(tmp_path):
-    module = module_of(models.linear(), tmp_path, standalone="model")
-    with pytest.raises(OptionError, match="which kernels"):
-        module.watch(print)
 
 
 def test_modules_come_and_go(tmp_path):

@@ -49,3 +49,15 @@ def test_what_needs_the_vm_is_refused(tmp_path):
     with pytest.raises(UnsupportedModel) as info:
         _plan(net.model(net.NonZero("x")), tmp_path)
     assert "--standalone" in info.value.hint
+
+
+def test_a_kernel_that_calls_tvms_runtime_is_refused(tmp_path):
+    net = Net(x=(4, 16))
+    values, _places = net.add("TopK", "x", net.ints(3), outputs=2)
+    with pytest.raises(UnsupportedModel, match=r"cannot do this: tvm\.contrib\.sort"):
+        _plan(net.model(values), tmp_path)
+
+
+def test_groups_that_stay_graphs_are_refused(tmp_path):
+    with pytest.raises(UnsupportedModel, match="a call of the graph norm_0"):
+        _plan(models.mlp_block(), tmp_path, only=("simplify",))

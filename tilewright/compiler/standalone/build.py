@@ -1,19 +1,18 @@
-"""The last stages of a standalone library: tables, kernels, C, and one library with all inside."""
+"""A library that runs without TVM: the planned graph as tables, written in C beside its kernels."""
 
 from __future__ import annotations
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tilewright.compiler import build, pool, sections
+from tilewright.compiler.c_objects import compile_c
 from tilewright.compiler.inspection import inspect
-from tilewright.compiler.kernels import compile_kernels, kernels_of
-from tilewright.compiler.manifest import build_manifest
-from tilewright.compiler.standalone.emit import FOLDER, header, source, weights_symbol
+from tilewright.compiler.sections import weights_symbol
+from tilewright.compiler.standalone.emit import FOLDER, header, source
 from tilewright.compiler.standalone.names import check_prefix
-from tilewright.compiler.standalone.plan import plan_of
+from tilewright.compiler.standalone.plan import Plan, plan_of
 from tilewright.targets import host
 
 if TYPE_CHECKING:
@@ -22,43 +21,25 @@ if TYPE_CHECKING:
 # What TVM puts before the name of a kernel.
 _KERNEL = "__tvm_ffi_{}"
 # What a program sees of a library; the pool's let several libraries share their workers.
-_EXPORTED = "{{ global: {prefix}_*; tilewright_launch; tilewright_set_threads; \
+_EXPORTED = "{{ global: {prefix}_*; {weights}; tilewright_launch; tilewright_set_threads; \
 tilewright_share_workers; local: *; }};\n"
 
 
-def make_tables(work: Work) -> None:
-    """Turn the planned `main` into tables. Raises UnsupportedModel for what needs TVM's VM."""
-    check_prefix(work.options.standalone)
+def tables_of(work: Work) -> Plan:
+    """The planned `main` as tables. Raises UnsupportedModel for what needs TVM's VM."""
     offsets = [row["offset"] for row in work.weights.rows()]
-    inputs = len(work.interface["inputs"])
-    work.tables = plan_of(work.mod["main"], list(work.bounds), inputs, offsets)
-    for row in work.interface["outputs"]:
-        row["owned"] = True
+    return plan_of(work.mod, list(work.bounds), len(work.interface["inputs"]), offsets)
 
 
-def generate_code(work: Work) -> str:
-    """Compile every kernel with LLVM unless the cache has it, and the tables as C."""
-    folder = work.folder / "kernels"
-    folder.mkdir()
-    with ThreadPoolExecutor(1) as executor:
-        parts = executor.submit(_write_parts, work)
-        work.objects = compile_kernels(kernels_of(work.mod), work.tvm_target, folder, work.cache)
-        parts = parts.result()
-    work.parts = (_write_plan(work), *parts)
-    names = set(work.kernels)
-    return f"{len(names)} kernels, {len(names & work.objects.cached)} from the cache"
+def write_runtime(work: Work) -> Path:
+    """An object of what walks the tables."""
+    source, headers = FOLDER / "runtime.c", (FOLDER / "runtime.h",)
+    return compile_c(source, work.folder / "runtime.o", work.tools, work.cache, headers)
 
 
-def _write_parts(work: Work) -> tuple[Path, ...]:
-    """Objects of what is no kernel and does not depend on kernels."""
-    runtime = work.folder / "runtime.o"
-    work.tools.compile_c(FOLDER / "runtime.c", runtime)
-    weights = build.write_weights(work, weights_symbol(work.options.standalone))
-    return weights, pool.write_object(work.folder, work.tools), runtime
-
-
-def _write_plan(work: Work) -> Path:
-    prefix = work.options.standalone
+def write_tables(work: Work) -> Path:
+    """An object of the tables, whose kernels are compiled; the header comes beside it."""
+    prefix = check_prefix(work.functions)
     symbols = {name: work.objects.symbols[_KERNEL.format(name)] for name in work.kernels}
     threads = work.options.threads or 0
     written = work.folder / f"{prefix}.c"
@@ -68,20 +49,18 @@ def _write_plan(work: Work) -> Path:
     return written.with_suffix(".o")
 
 
-def link(work: Work) -> str:
-    """Write the library, its archive and its header into the work folder."""
-    prefix = work.options.standalone
-    work.manifest = build_manifest(work)
-    manifest = sections.write_manifest(work.manifest, work.folder, work.tools)
-    files = [manifest, *work.parts, *work.objects.files]
+def link(work: Work, manifest: Path, files: Sequence[Path]) -> str:
+    """Write the library, and the archive of one that is asked for; what a look inside found.
+
+    `files` are all objects but the manifest's.
+    """
     exported = work.folder / "exported.map"
-    exported.write_text(_EXPORTED.format(prefix=prefix))
-    work.library = work.folder / "model.so"
-    work.tools.link_shared(work.library, files, exported=exported)
-    work.tools.archive(work.folder / "model.a", files)
-    size = f"{work.library.stat().st_size / 1e6:.1f} MB"
+    weights = weights_symbol(work.functions)
+    exported.write_text(_EXPORTED.format(prefix=work.functions, weights=weights))
+    work.tools.link_shared(work.library, [manifest, *files], exported=exported)
+    if work.options.standalone:
+        work.tools.archive(work.library.with_suffix(".a"), [manifest, *files])
     if work.target.machine.is_here(host.detect().machine):
-        return size
+        return ""
     private = [str(work.folder), str(Path.home()), sys.prefix]
-    objects = [path for path in files if path != manifest]
-    return f"{size}; {inspect(work.library, objects, work.target, work.tools.glibc, private)}"
+    return inspect(work.library, files, work.target, work.tools.glibc, private)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tilewright.compiler.sections import weights_symbol
 from tilewright.compiler.small_types import STORED
 from tilewright.compiler.standalone.expressions import PRELUDE
 from tilewright.compiler.standalone.plan import Plan
@@ -17,11 +18,6 @@ FOLDER = Path(__file__).parent
 # DLPack's codes of types (dlpack.h), by numpy's names.
 _CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4, "bool": 6}
 _ENTRIES = ("INPUT", "OUTPUT")
-
-
-def weights_symbol(prefix: str) -> str:
-    """Where the weights start; not one of the names that programs see."""
-    return f"tilewright_weights_{prefix}"
 
 
 def header(prefix: str, interface: Mapping[str, Any]) -> str:
@@ -125,7 +121,8 @@ def _tensor_rows(plan: Plan) -> list[str]:
 def _step_rows(plan: Plan, symbols: Mapping[str, str]) -> list[str]:
     rows, first = [], 0
     for step in plan.steps:
-        rows.append(f"{{{symbols[step.kernel]}, {first}, {len(step.arguments)}}}")
+        name = json.dumps(step.kernel)
+        rows.append(f"{{{symbols[step.kernel]}, {name}, {first}, {len(step.arguments)}}}")
         first += len(step.arguments)
     return rows
 

@@ -35,6 +35,7 @@ _CALLS = {
 
 _CONDITIONALS = ("tirx.if_then_else", "prim.if_then_else")
 
+NEEDS_VM = "compile for a machine that TVM's runtime is there for, without --standalone"
 PRELUDE = """\
 static inline int64_t floor_div(int64_t a, int64_t b) {
   return a / b - (a % b && (a < 0) != (b < 0));
@@ -72,7 +73,7 @@ def c_expression(size: Any, names: Mapping[str, str], where: str) -> str:
         f"a size that C cannot be told: {size}",
         where=where,
         expected="integers, sums, products, quotients, minima and maxima of open dimensions",
-        hint="compile without --standalone",
+        hint=NEEDS_VM,
     )
 
 

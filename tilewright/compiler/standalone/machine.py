@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,36 @@ from tilewright.compiler.small_types import STORED
 # Kernels are compiled for parameters that start on this boundary (TVM's kAllocAlignment).
 ALIGNMENT = 64
 
-_POINTER, _INT, _SIZE = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
+_POINTER, _INT = ctypes.c_void_p, ctypes.c_int
+
+
+class _Any(ctypes.Structure):
+    """`struct tilewright_any` of runtime.h: a size, or the address of a tensor."""
+
+    _fields_ = (("type", ctypes.c_int32), ("zero", ctypes.c_uint32), ("value", ctypes.c_int64))
+
+
+class _Tensor(ctypes.Structure):
+    """`struct tilewright_dltensor` of runtime.h."""
+
+    _fields_ = (
+        ("data", _POINTER),
+        ("device", ctypes.c_int32 * 2),
+        ("rank", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("offset", ctypes.c_uint64),
+    )
+
+
+_DLTENSOR = 7  # kTVMFFIDLTensorPtr
+# Kernel, whether before it, its arguments and how many.
+_WATCHER = ctypes.CFUNCTYPE(None, ctypes.c_char_p, _INT, ctypes.POINTER(_Any), ctypes.c_int32)
+# numpy's kinds by DLPack's codes of types (dlpack.h), where numpy has them; 6 is bool.
+_KINDS = {0: "i", 1: "u", 2: "f", 6: "b"}
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "create": (_POINTER, ()),
     "free": (None, (_POINTER,)),
@@ -24,6 +53,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "error": (ctypes.c_char_p, (_POINTER,)),
     "set_threads": (None, (_POINTER, _INT)),
     "output_shape": (ctypes.POINTER(ctypes.c_int64), (_POINTER, _INT)),
+    "watch": (None, (_POINTER, _WATCHER)),
 }
 
 
@@ -63,6 +93,7 @@ class StandaloneMachine:
         self._results = (_POINTER * max(1, len(self._outputs)))()
         self._sized: tuple[int, ...] | None = None
         self._shapes: list[tuple[int, ...]] = []
+        self._watcher: Any = None
 
     def __call__(self, arrays: Sequence[np.ndarray], threads: int) -> list[np.ndarray]:
         """Run once. Raises RuntimeError with what the library says."""
@@ -82,6 +113,16 @@ class StandaloneMachine:
         self._check(self._call["run"](self._model, self._inputs, self._results))
         return results
 
+    def watch(self, before_and_after: Callable[..., None]) -> None:
+        """`Module.watch`: tensors are arrays over the memory that kernels see."""
+
+        def seen(kernel: bytes, before: int, arguments: Any, count: int) -> None:
+            before_and_after(None, kernel.decode(), bool(before), None, *_values(arguments, count))
+
+        # Kept as long as the library may call it.
+        self._watcher = _WATCHER(seen)
+        self._call["watch"](self._model, self._watcher)
+
     def _resize(self, sizes: tuple[int, ...]) -> None:
         self._sized = None
         self._dims[: len(sizes)] = sizes
@@ -96,6 +137,24 @@ class StandaloneMachine:
     def _check(self, code: int) -> None:
         if code:
             raise RuntimeError(self._call["error"](self._model).decode(errors="replace"))
+
+
+def _values(arguments: Any, count: int) -> Iterator[int | np.ndarray]:
+    """What a kernel is given."""
+    for argument in arguments[:count]:
+        if argument.type != _DLTENSOR:
+            yield argument.value
+            continue
+        tensor = _Tensor.from_address(argument.value)
+        shape = tuple(tensor.shape[: tensor.rank])
+        width = tensor.bits + 7 >> 3
+        # What numpy has no type for, such as bfloat16, as its bits.
+        dtype = np.dtype(f"{_KINDS.get(tensor.code, 'u')}{width}")
+        if size := math.prod(shape) * width:
+            memory = (ctypes.c_char * size).from_address(tensor.data)
+            yield np.frombuffer(memory, dtype).reshape(shape)
+        else:
+            yield np.empty(shape, dtype)
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

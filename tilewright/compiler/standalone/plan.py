@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import tvm
-from tvm import relax
+import tvm_ffi
+from tvm import relax, tirx
 
-from tilewright.compiler.standalone.expressions import c_expression
+from tilewright.compiler.standalone.expressions import NEEDS_VM, c_expression
 from tilewright.errors import UnsupportedModel
 
 # The places of runtime.h.
@@ -65,19 +66,22 @@ class Plan:
     sources: list[int | None] = field(default_factory=list)
 
 
-def plan_of(main: relax.Function, dims: Sequence[str], inputs: int, weights: Sequence[int]) -> Plan:
-    """The tables of `main`, whose memory is planned.
+def plan_of(mod: tvm.IRModule, dims: Sequence[str], inputs: int, weights: Sequence[int]) -> Plan:
+    """The tables of `main` of `mod`, whose memory is planned.
 
     Its parameters are `inputs` inputs and then weights, `weights` bytes into the weights' section
     each. Raises UnsupportedModel where only a run tells what is to be called or how large it is.
     """
-    return _Planner(main, dims, inputs, weights).plan
+    return _Planner(mod, dims, inputs, weights).plan
 
 
 class _Planner:
     def __init__(
-        self, main: relax.Function, dims: Sequence[str], inputs: int, weights: Sequence[int]
+        self, mod: tvm.IRModule, dims: Sequence[str], inputs: int, weights: Sequence[int]
     ) -> None:
+        main = mod["main"]
+        self._mod = mod
+        self._kernels: set[str] = set()
         self.plan = Plan(tuple(dims), inputs)
         self._slots: dict[str, int] = {}
         self._names = {name: f"dims[{number}]" for number, name in enumerate(dims)}
@@ -111,7 +115,10 @@ class _Planner:
         if isinstance(value, relax.Tuple):
             return [var for part in value.fields for var in self._flat(part)]
         if isinstance(value, relax.TupleGetItem):
-            return [self._flat(value.tuple_value)[value.index]]
+            parts = self._flat(value.tuple_value)
+            if value.index >= len(parts):
+                raise _needs_vm(result, "results that are one value")
+            return [parts[value.index]]
         if isinstance(value, relax.Var) and value is not result:
             return self._flat(value)
         return [result]
@@ -155,6 +162,7 @@ class _Planner:
     def _call(self, var: relax.Var, call: relax.Call) -> None:
         if isinstance(call.op, tvm.ir.GlobalVar):
             kernel = call.op.name_hint
+            self._check_kernel(kernel, var)
             arguments = [part for arg in call.args for part in self._arguments(arg, var)]
             self.plan.steps.append(Step(kernel, tuple(arguments)))
             return
@@ -162,6 +170,17 @@ class _Planner:
         if take is None:
             raise _needs_vm(var, getattr(call.op, "name", str(call.op)))
         take(self, var, call)
+
+    def _check_kernel(self, kernel: str, var: relax.Var) -> None:
+        """What is called must be code that needs nobody."""
+        if kernel in self._kernels:
+            return
+        function = self._mod[kernel]
+        if isinstance(function, relax.Function):
+            raise _needs_vm(var, f"a call of the graph {kernel}")
+        if asked := _asked_of_tvm(function):
+            raise _needs_vm(var, asked)
+        self._kernels.add(kernel)
 
     def _arguments(self, arg: relax.Expr, var: relax.Var) -> list[tuple[str, int]]:
         if isinstance(arg, relax.ShapeExpr):
@@ -228,14 +247,29 @@ _OPERATIONS: dict[str, Callable[[_Planner, relax.Var, relax.Call], None]] = {
 }
 
 
+def _asked_of_tvm(function: tirx.PrimFunc) -> str | None:
+    """The first function of TVM's runtime that a kernel calls by its name, such as a sort."""
+    found: list[str] = []
+
+    def visit(call: tvm.ir.Call) -> None:
+        if getattr(call.op, "name", "") in _PACKED_CALLS:
+            found.append(str(getattr(call.args[0], "value", call.args[0])))
+
+    tvm_ffi.structural_walk(function.body, (tvm.ir.Call, visit))
+    return found[0] if found else None
+
+
+_PACKED_CALLS = ("tirx.tvm_call_packed", "tirx.tvm_call_cpacked")
+
+
 def _is_call(value: Any, name: str) -> bool:
     return isinstance(value, relax.Call) and getattr(value.op, "name", "") == name
 
 
 def _needs_vm(var: relax.Var | None, what: str) -> UnsupportedModel:
     return UnsupportedModel(
-        f"a standalone library cannot do this: {what}",
+        f"a library without TVM's runtime cannot do this: {what}",
         where=f"value {var.name}" if var is not None else None,
         expected="a fixed order of kernels whose sizes follow from those of the inputs",
-        hint="compile without --standalone: TVM's runtime runs what only a run tells",
+        hint=NEEDS_VM,
     )

@@ -27,6 +27,7 @@ extern void tilewright_set_threads(int threads);
 struct tilewright_model {
   const struct tilewright_plan *plan;
   int threads;
+  tilewright_watcher watcher;
   bool sized;  /* `sizes` and all that follows from them are those of `dims` */
   bool placed; /* tensors in the workspace know where they lie */
   int64_t *dims, *sizes, *shapes;
@@ -324,6 +325,10 @@ void tilewright_use_threads(struct tilewright_model *model, int threads) {
   model->threads = threads;
 }
 
+void tilewright_watch(struct tilewright_model *model, tilewright_watcher watcher) {
+  model->watcher = watcher;
+}
+
 /* Take inputs and outputs in; their copies where kernels cannot use them. */
 static int bind(struct tilewright_model *model, const void *const *inputs, void *const *outputs) {
   const struct tilewright_plan *plan = model->plan;
@@ -358,6 +363,15 @@ static void hand_over(struct tilewright_model *model, void *const *outputs) {
   }
 }
 
+static int run_step(struct tilewright_model *model, const struct tilewright_step *step) {
+  const struct tilewright_any *arguments = model->arguments + step->first;
+  struct tilewright_any result = {0, 0, {0}};
+  if (model->watcher) model->watcher(step->name, 1, arguments, step->count);
+  if (step->kernel(NULL, arguments, step->count, &result)) return fail_in_kernel(model);
+  if (model->watcher) model->watcher(step->name, 0, arguments, step->count);
+  return 0;
+}
+
 int tilewright_run(struct tilewright_model *model, const void *const *inputs,
                    void *const *outputs) {
   const struct tilewright_plan *plan = model->plan;
@@ -366,10 +380,8 @@ int tilewright_run(struct tilewright_model *model, const void *const *inputs,
   if (!model->placed) place_tensors(model);
   if (bind(model, inputs, outputs)) return 1;
   tilewright_set_threads(model->threads);
-  struct tilewright_any result = {0, 0, {0}};
   for (const struct tilewright_step *step = plan->step; step < plan->step + plan->steps; ++step)
-    if (step->kernel(NULL, model->arguments + step->first, step->count, &result))
-      return fail_in_kernel(model);
+    if (run_step(model, step)) return 1;
   hand_over(model, outputs);
   return 0;
 }

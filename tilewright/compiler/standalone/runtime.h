@@ -35,6 +35,9 @@ struct tilewright_dltensor {
 };
 typedef int (*tilewright_kernel)(void *self, const struct tilewright_any *arguments, int32_t count,
                                  struct tilewright_any *result);
+/* Called around each kernel of a model that is watched. */
+typedef void (*tilewright_watcher)(const char *kernel, int before,
+                                   const struct tilewright_any *arguments, int32_t count);
 
 enum tilewright_place {
   TILEWRIGHT_INPUT,
@@ -57,6 +60,7 @@ struct tilewright_argument {
 
 struct tilewright_step {
   tilewright_kernel kernel;
+  const char *name;
   int32_t first, count; /* of the arguments */
 };
 
@@ -89,6 +93,7 @@ TILEWRIGHT_HIDDEN int tilewright_resize(struct tilewright_model *model, const in
 TILEWRIGHT_HIDDEN int tilewright_run(struct tilewright_model *model, const void *const *inputs,
                                      void *const *outputs);
 TILEWRIGHT_HIDDEN void tilewright_use_threads(struct tilewright_model *model, int threads);
+TILEWRIGHT_HIDDEN void tilewright_watch(struct tilewright_model *model, tilewright_watcher watcher);
 TILEWRIGHT_HIDDEN size_t tilewright_workspace_bytes(const struct tilewright_model *model);
 TILEWRIGHT_HIDDEN int tilewright_use_workspace(struct tilewright_model *model, void *memory,
                                                size_t bytes);
