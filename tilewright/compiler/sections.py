@@ -42,7 +42,8 @@ _WEIGHTS = """\
 def write_manifest(manifest: dict[str, Any], folder: Path, tools: Toolchain = HOST) -> Path:
     """An object file in `folder` with the manifest's section."""
     text = folder / "manifest.json"
-    text.write_text(json.dumps(manifest, sort_keys=True))
+    # In its own order: that of the dimensions counts.
+    text.write_text(json.dumps(manifest))
     return _assembled(_MANIFEST.format(section=MANIFEST_SECTION, manifest=text), text, tools)
 
 

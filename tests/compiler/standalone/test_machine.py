@@ -119,3 +119,9 @@ def test_modules_come_and_go(tmp_path):
     for _ in range(30):
         runtime.load(library, 1)(_drawn(2, 64))
         gc.collect()
+
+
+def test_dimensions_have_the_order_of_the_model(tmp_path):
+    net = Net(x=("rows", "columns"))
+    proto = net.model(net.MatMul("x", net.Transpose("x", perm=[1, 0])), net.Neg("x"))
+    _agree(proto, module_of(proto, tmp_path), x=_drawn(3, 5))
