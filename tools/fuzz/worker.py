@@ -6,12 +6,10 @@ argument names. Everything that libraries print goes to its standard output and 
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import re
 import sys
-import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -19,13 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from tilewright.compiler import pipeline, pool
+from tilewright.compiler import pipeline
 from tilewright.compiler.artifact import save_arrays
 from tilewright.compiler.kernel_cache import KernelCache
 from tilewright.errors import CompileError, ModelError, TilewrightError, UnsupportedModel
 from tilewright.options import CompileOptions
 from tilewright.targets import resolve
-from tilewright.targets.toolchain import Toolchain
 from tilewright.verification.engines import Engines, Refused, open_session
 from tilewright.verification.inputs import sizes_to_try
 from tilewright.verification.proof import failure_text, sizes_text
@@ -120,26 +117,9 @@ def _last_lines() -> str:
     return " | ".join([*ours[-3:], " ".join(lines[-1].split())[:300]])
 
 
-@functools.cache
-def _pool_object() -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        return _write_pool(Path(folder)).read_bytes()
-
-
-def _write_known_pool(folder: Path, _tools: Toolchain) -> Path:
-    output = folder / "pool.o"
-    output.write_bytes(_pool_object())
-    return output
-
-
-_write_pool = pool.write_object
-
-
 def main() -> None:
     """Answer jobs until there are no more."""
     sys.setrecursionlimit(20_000)
-    # It is the same in every library, and a fifth of the time that a graph takes.
-    pool.write_object = _write_known_pool
     with os.fdopen(int(sys.argv[1]), "w", buffering=1) as answers:
         for line in sys.stdin:
             begin = time.monotonic()
