@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import pytest
+import tvm
+from tvm import relax
 
 from tests import models
 from tests.compiling import compile_here
 from tests.net import Net
-from tilewright.compiler.standalone.plan import BLOCK, INPUT, OUTPUT, WEIGHT
+from tilewright.compiler.pipeline import MEMORY_PLAN
+from tilewright.compiler.standalone.plan import BLOCK, INPUT, OUTPUT, WEIGHT, plan_of
 from tilewright.errors import UnsupportedModel
 
 
@@ -51,11 +54,16 @@ def test_what_needs_the_vm_is_refused(tmp_path):
     assert "--standalone" in info.value.hint
 
 
-def test_a_kernel_that_calls_tvms_runtime_is_refused(tmp_path):
-    net = Net(x=(4, 16))
-    values, _places = net.add("TopK", "x", net.ints(3), outputs=2)
+def test_a_kernel_that_calls_tvms_runtime_is_refused():
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((4, 16), "float32"))
+    with builder.function("main", [x]):
+        builder.emit_func_output(builder.emit(relax.op.sort(x)))
+    passes = (relax.backend.DispatchSortScan(), relax.transform.LegalizeOps(), *MEMORY_PLAN)
+    with tvm.target.Target("llvm"):
+        mod = tvm.transform.Sequential(passes)(builder.get())
     with pytest.raises(UnsupportedModel, match=r"cannot do this: tvm\.contrib\.sort"):
-        _plan(net.model(values), tmp_path)
+        plan_of(mod, [], 1, [])
 
 
 def test_groups_that_stay_graphs_are_refused(tmp_path):

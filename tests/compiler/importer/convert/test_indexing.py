@@ -151,14 +151,6 @@ def test_parts_that_do_not_fit_are_refused(tmp_path):
     assert info.value.where == "node cut (Split)" and info.value.expected.startswith("1,")
 
 
-@pytest.mark.parametrize("largest", [0, 1])
-def test_the_first_of_all_in_order(largest, tmp_path):
-    net = _computed(Net(opset=18, x=("n", 5)), k=(1,))
-    proto = net.model(*net.add("TopK", "x", "k", axis=1, largest=largest, outputs=2))
-    x = np.float32([[3, 1, 4, 1.5, 9], [2, 6, 5, 3.5, 8]])
-    answers_each(proto, tmp_path, *({"x": x, "k": np.array([k])} for k in (1, 3, 5)))
-
-
 @pytest.mark.parametrize("axis", [-1, 0, 1])
 @pytest.mark.parametrize("depth", [4, None])
 def test_one_of_many(axis, depth, tmp_path):

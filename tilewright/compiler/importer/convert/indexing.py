@@ -221,27 +221,6 @@ def _check_parts(sizes: list[int], whole: object, count: int) -> None:
         )
 
 
-def top_k(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
-    """TopK, of a computed k: the first of all, in order.
-
-    TVM takes k for an attribute before version 11, though it is an input since 10.
-    """
-    if opset != 10 and not (opset > 10 and is_computed(inputs[1])):
-        return stock("TopK", bb, inputs, attrs, opset)
-    x = inputs[0]
-    axis = attrs.get("axis", -1) % x.ty.ndim
-    (size,) = sizes_of(bb, as_int64(bb, inputs[1]), "k")
-    largest = bool(attrs.get("largest", 1))
-    both = bb.emit(relax.op.topk(x, -1, axis, "both", largest, "int64"))
-
-    def compute(x: te.Tensor, size: Size) -> te.Tensor:
-        shape = [size if n == axis else own for n, own in enumerate(x.shape)]
-        return te.compute(shape, lambda *at: x(*at), name="first")
-
-    found = [bb.emit(relax.TupleGetItem(both, n)) for n in range(2)]
-    return relax.Tuple([kernel(bb, compute, value, size, name="first") for value in found])
-
-
 def one_hot(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
     """OneHot: `values` are off and on; negative indices count from the end."""
     indices, depth, values = inputs

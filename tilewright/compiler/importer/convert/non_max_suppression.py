@@ -46,7 +46,7 @@ def non_max_suppression(
                     left[0] = left[0] + T.int64(1)
             # Of equal ones, the first box comes first.
             score = lambda box: scores[batch, kind, box]  # noqa: E731
-            merge_sort(rows, spare, (row,), left[0], lambda a, b: score(a) > score(b))
+            merge_sort(rows, spare, lambda n: (row, n), left[0], lambda a, b: score(a) > score(b))
             chosen, n = variable(T.int64(0), "int64"), variable(T.int64(0), "int64")
             with T.While(tirx.all(n[0] < left[0], chosen[0] < most[0])):
                 _select(rows, row, n, chosen, lambda box: read(boxes, batch, box), overlap[0])

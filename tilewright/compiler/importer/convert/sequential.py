@@ -66,13 +66,14 @@ def variable(start: Any, dtype: str) -> Any:
 def merge_sort(
     order: Any,
     spare: Any,
-    row: tuple[tirx.Expr, ...],
+    along: Callable[[tirx.Expr], tuple[tirx.Expr, ...]],
     count: tirx.Expr,
     precedes: Callable[[tirx.Expr, tirx.Expr], tirx.Expr],
 ) -> None:
     """Sort the first `count` numbers of a row of `order`; those that are equal stay in order.
 
-    `precedes` is asked about two numbers and may write statements. `spare` is as large as `order`.
+    `along` gives the indices of a place in that row. `precedes` is asked about two numbers and may
+    write statements. `spare` is as large as `order`.
     """
     width = variable(T.int64(1), "int64")
     with T.While(width[0] < count):
@@ -85,15 +86,15 @@ def merge_sort(
                 with T.If(left[0] >= middle), T.Then():
                     from_right[0] = T.int64(1)
                 with T.If(tirx.all(left[0] < middle, right[0] < end)), T.Then():
-                    before = precedes(order[(*row, right[0])], order[(*row, left[0])])
+                    before = precedes(order[along(right[0])], order[along(left[0])])
                     from_right[0] = tirx.Cast("int64", before)
                 with T.If(from_right[0] == 1):
                     with T.Then():
-                        spare[(*row, n)] = order[(*row, right[0])]
+                        spare[along(n)] = order[along(right[0])]
                         right[0] = right[0] + T.int64(1)
                     with T.Else():
-                        spare[(*row, n)] = order[(*row, left[0])]
+                        spare[along(n)] = order[along(left[0])]
                         left[0] = left[0] + T.int64(1)
         with T.serial(0, count) as n:
-            order[(*row, n)] = spare[(*row, n)]
+            order[along(n)] = spare[along(n)]
         width[0] = width[0] * T.int64(2)

@@ -32,6 +32,7 @@ from tilewright.compiler.importer.convert import (
     selection,
     signal,
     small,
+    top_k,
     unique,
 )
 from tilewright.compiler.importer.convert.sizes import Converter, where_computed
@@ -86,7 +87,7 @@ _OURS: dict[tuple[str, str], Converter] = {
     ("", "Split"): indexing.split,
     ("", "Swish"): activation.swish,
     ("", "TensorScatter"): indexing.tensor_scatter,
-    ("", "TopK"): indexing.top_k,
+    ("", "TopK"): top_k.top_k,
     ("", "Unique"): unique.unique,
     ("", "Unsqueeze"): where_computed("Unsqueeze", (1,), reshaping.unsqueeze),
     ("", "Upsample"): resizing.upsample,

@@ -31,7 +31,13 @@ def unique(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> rel
         which, first, often, number, order, spare = results
         with T.serial(0, keys.shape[0]) as n:
             order[n] = tirx.Cast("int64", n)
-        merge_sort(order, spare, (), keys.shape[0], lambda a, b: _compared(keys, a, b)[0][0] == 1)
+        merge_sort(
+            order,
+            spare,
+            lambda n: (n,),
+            keys.shape[0],
+            lambda a, b: _compared(keys, a, b)[0][0] == 1,
+        )
         _group(keys, order, which, first, often, number)
         if not in_order:
             _by_first(which, first, often, number, order, spare)
