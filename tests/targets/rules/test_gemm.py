@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,6 +82,18 @@ def test_gated_mlp():
     wide = x.astype("f8")
     up = wide @ w1
     close(y, (up / (1 + np.exp(-up)) * (wide @ w3)) @ w2, 24)
+
+
+@pytest.mark.parametrize("activated", [0, 1])
+@pytest.mark.parametrize("bias", [False, True])
+def test_gated_mlp_of_one_product(bias, activated):
+    x, w1, b1, w2 = _floats(2, (1, 9, 16), (16, 26), (26,), (13, 16))
+    spec = MlpSpec("float32", x.shape, 13, 16, Step("silu"), bias, True, bias, activated)
+    name, y = run(spec, x.shape, x=x, w1=w1, w2=w2, **({"b1": b1} if bias else {}))
+    assert name == "mlp"
+    both = np.split(x.astype("f8") @ w1 + (b1 if bias else 0), 2, -1)
+    up, gate = both[activated], both[1 - activated]
+    close(y, (up / (1 + np.exp(-up)) * gate) @ w2, 13)
 
 
 def test_refuses_computed_weights():

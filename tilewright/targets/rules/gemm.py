@@ -95,8 +95,6 @@ def _refuses_mlp(call: GroupCall, target: Target) -> str | None:
     steps = [step for step in spec.epilogue if step.name != "transpose"]
     placed = [step.parameters for step in spec.epilogue if step.name == "transpose"]
     rank = len(spec.x)
-    if spec.activated_half is not None:
-        return "its factors are halves of one product"
     if placed and placed[0] != (0, rank - 1, *range(1, rank - 1)):
         return f"the result is transposed by {placed[0]}"
     if any(call.get(role) is None or call.get(role).array is None for role in ("w1", "w2")):
@@ -109,36 +107,17 @@ def _refuses_mlp(call: GroupCall, target: Target) -> str | None:
 def _lower_mlp(call: GroupCall, target: Target) -> Lowered:
     spec: MlpSpec = call.spec
     x = Given("x")
-    inner: list[Launch] = []
     hidden = (*spec.x[:-1], spec.hidden)
+    (w1, b1), (w3, b3) = _hidden_factors(call)
     first = (Step("bias"),) if spec.hidden_bias else ()
-    b1 = (call.get("b1").array,) if spec.hidden_bias else ()
     if spec.gated:
         gate_steps = (Step("bias"),) if spec.gate_bias else ()
-        b3 = (call.get("b3").array,) if spec.gate_bias else ()
-        gate = linear(f"{call.name}_gate", x, spec.x, call.get("w3").array, gate_steps, b3, target)
-        up = linear(
-            f"{call.name}_up",
-            x,
-            spec.x,
-            call.get("w1").array,
-            (*first, spec.activation, Step("gate")),
-            (*b1, 0),
-            target,
-        )
-        inner = [gate, up]
+        gate = linear(f"{call.name}_gate", x, spec.x, w3, gate_steps, b3, target)
+        steps = (*first, spec.activation, Step("gate"))
+        inner = [gate, linear(f"{call.name}_up", x, spec.x, w1, steps, (*b1, 0), target)]
     else:
-        inner = [
-            linear(
-                f"{call.name}_up",
-                x,
-                spec.x,
-                call.get("w1").array,
-                (*first, spec.activation),
-                b1,
-                target,
-            )
-        ]
+        steps = (*first, spec.activation)
+        inner = [linear(f"{call.name}_up", x, spec.x, w1, steps, b1, target)]
     placed = any(step.name == "transpose" for step in spec.epilogue)
     steps = tuple(step for step in spec.epilogue if step.name != "transpose")
     operands = operands_of(steps, call, "b2")
@@ -147,6 +126,22 @@ def _lower_mlp(call: GroupCall, target: Target) -> Lowered:
     )
     down = linear(call.name, len(inner) - 1, hidden, call.get("w2").array, steps, operands, target)
     return Lowered((*inner, down), channels_last=placed)
+
+
+def _hidden_factors(call: GroupCall) -> list[tuple[np.ndarray, tuple[np.ndarray, ...]]]:
+    """Weights and bias, if any, of what is activated and of the gate, if any.
+
+    Where one product makes both, each is half of its columns.
+    """
+    spec: MlpSpec = call.spec
+    known = {role: call.get(role) for role in ("w1", "b1", "w3", "b3")}
+    w1, b1, w3, b3 = (part.array if part is not None else None for part in known.values())
+    pairs = [(w1, b1), (w3, b3)]
+    if spec.activated_half is not None:
+        halves = [slice(0, spec.hidden), slice(spec.hidden, None)]
+        pairs = [(w1[..., half], b1 if b1 is None else b1[..., half]) for half in halves]
+        pairs = pairs if spec.activated_half == 0 else pairs[::-1]
+    return [(w, () if b is None else (b,)) for w, b in pairs]
 
 
 LINEAR = Rule("linear", GemmSpec, _refuses_linear, _lower_linear)
