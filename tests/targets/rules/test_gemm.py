@@ -59,6 +59,15 @@ def test_pooled_over_open_positions(tmp_path):
         close(module(part), part.astype("f8").mean((2, 3)) @ w, 21)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 6])
+@pytest.mark.parametrize(("depth", "n"), [(768, 700), (513, 500), (1024, 264), (1022, 300)])
+def test_weights_that_one_tile_reads_from_memory(rows, depth, n):
+    x, w, bias = _floats(3, (rows, depth), (depth, n), (n,))
+    spec = GemmSpec("float32", x.shape, w.shape, True, epilogue=(Step("bias"),))
+    _, y = run(spec, (rows, n), x=x, w=w, bias=bias)
+    close(y, x.astype("f8") @ w + bias, depth)
+
+
 def test_pooled():
     x, w, bias = _floats(0, (3, 21, 5, 7), (21, 10), (10,))
     spec = GemmSpec("float32", x.shape, w.shape, True, pooled=True, epilogue=(Step("bias"),))

@@ -8,12 +8,21 @@ from tilewright.targets.rules.packing import pack_columns, packed_columns, padde
 
 def test_panels_of_columns():
     b = np.arange(2 * 11, dtype="float32").reshape(2, 11)
-    packed = pack_columns(b, wide=4, lanes=2)
+    packed = pack_columns(b, wide=4, unit=2)
     assert packed[:8].reshape(2, 4).tolist() == b[:, :4].tolist()
     assert packed[8:16].reshape(2, 4).tolist() == b[:, 4:8].tolist()
     # Three columns are left: two vectors of two, the last element nobody's.
     rest = packed[16:].reshape(2, 4)
     assert rest[:, :3].tolist() == b[:, 8:].tolist() and not rest[:, 3].any()
+
+
+def test_lines_of_columns_run_down_by_themselves():
+    b = np.arange(3 * 11).reshape(3, 11)
+    packed = pack_columns(b, wide=8, unit=4, line=4)
+    assert packed.size == packed_columns(b.shape, 8, 4, lambda: b, 4).shape[0] == 3 * 12
+    lines = packed.reshape(3, 3, 4)
+    np.testing.assert_array_equal(np.concatenate(lines, axis=1)[:, :11], b)
+    assert not lines[2][:, 3].any()
 
 
 def test_a_value_per_column():

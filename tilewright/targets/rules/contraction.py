@@ -20,7 +20,7 @@ from tvm import tirx
 from tvm.tirx import Stmt
 
 from tilewright.targets.rules.blocking import FLOAT_BYTES, Blocking
-from tilewright.targets.rules.fetching import next_panel, next_rows
+from tilewright.targets.rules.fetching import next_lines, next_panel, next_rows
 from tilewright.targets.rules.register_tile import (
     Panel,
     Reduction,
@@ -58,6 +58,8 @@ class Product:
     There are `repeats` times as many rows. `m` is a number then: no tile reaches from one time into
     the next, so that each is computed as if it were alone, without a tail.
 
+    With `lines` the panels of b are packed by cache lines: [panel][line][k][columns of a line].
+
     `neighbours(m, count)` says where rows m ... m + count begin, if that is quicker together.
     """
 
@@ -70,6 +72,7 @@ class Product:
     b_base: Index = 0
     row_step: int = 0
     repeats: Index = 1
+    lines: bool = False
     neighbours: Callable[[Index, int], list[Index]] | None = None
 
     @property
@@ -282,7 +285,8 @@ class _Nest:
         product, wide = self._product, self._wide
         # All panels before this one are full.
         base = product.b_base + panel * (self._depth * wide)
-        return Panel(product.b, base, -(-width // self._lanes) * self._lanes, width, packed=True)
+        stride, lines = -(-width // self._lanes) * self._lanes, self._depth if product.lines else 0
+        return Panel(product.b, base, stride, width, packed=True, lines=lines)
 
     def _streams(
         self, b: Panel, part: _Part | None, number: tirx.Expr, after: Index, height: int
@@ -290,6 +294,8 @@ class _Nest:
         """What tile `number` of a block fetches, `height` rows before row `after`."""
         product, tiles = self._product, self._blocking.tiles
         reduction = product.reduction
+        if product.lines:
+            return next_lines(b)
         if self._b_leaves_l2:
             size = self._depth * b.stride
             if part is None:

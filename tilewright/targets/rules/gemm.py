@@ -14,12 +14,19 @@ from tvm import tirx
 
 from tilewright.ops import GemmSpec, MlpSpec, Step
 from tilewright.ops.spec import Shape
-from tilewright.targets.rules.blocking import default_blocking
+from tilewright.targets.rules.blocking import Blocking, default_blocking
 from tilewright.targets.rules.contraction import Product, contraction
 from tilewright.targets.rules.epilogue import Epilogue, operands_of
 from tilewright.targets.rules.packing import packed_columns
 from tilewright.targets.rules.pool import mean_launch
-from tilewright.targets.rules.register_tile import Reduction, lanes_of
+from tilewright.targets.rules.register_tile import (
+    LINE_FLOATS,
+    MOST_ROWS,
+    SET_SPAN,
+    STREAMS,
+    Reduction,
+    lanes_of,
+)
 from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Rule
 from tilewright.targets.rules.tir import Index, index
 from tilewright.targets.rules.weighted import WeightedKernel
@@ -44,7 +51,10 @@ def linear(
     lanes, rows = lanes_of(target), x_shape[:-1]
     known = all(isinstance(size, int) for size in rows)
     blocking = default_blocking(name, math.prod(rows) if known else None, n, depth, target, runs=1)
-    packed = packed_columns(w.shape, blocking.vectors * lanes, lanes, lambda: w)
+    wide = blocking.vectors * lanes
+    lines = known and wide % LINE_FLOATS == 0 and _by_lines(math.prod(rows), w, blocking, target)
+    unit, line = (LINE_FLOATS, LINE_FLOATS) if lines else (lanes, 0)
+    packed = packed_columns(w.shape, wide, unit, lambda: w, line)
     k = WeightedKernel(name, x_shape, packed, out_shape or (*rows, n), steps, arrays, lanes)
     m: Index = 1
     for size in rows:
@@ -57,12 +67,23 @@ def linear(
         reduction=Reduction(1, depth),
         b=k.w,
         row_step=depth,
+        lines=lines,
     )
 
     def store(row: Index, column: Index, width: int, value: tirx.Expr) -> tirx.Stmt:
         return k.store(index(row) * n + column, column, width, value)
 
     return k.launch(contraction(product, blocking, store, target), x)
+
+
+def _by_lines(m: int, w: np.ndarray, blocking: Blocking, target: Target) -> bool:
+    """Whether w is read once, by one tile and from memory: then in several streams.
+
+    Rows of x that share a set of L1 leave no way of it for them.
+    """
+    if m > blocking.rows or w.nbytes <= target.l2_bytes:
+        return False
+    return m + STREAMS <= MOST_ROWS or w.shape[0] * w.itemsize % SET_SPAN != 0
 
 
 def _refuses_linear(call: GroupCall, target: Target) -> str | None:

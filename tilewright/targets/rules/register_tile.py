@@ -33,12 +33,16 @@ from tilewright.targets.target import Target
 
 # Rows that begin a multiple of 4 KB apart share a set of L1, which has 8 ways on most processors:
 # with more rows than that each waits for L2 at every element.
+SET_SPAN = 4096
 MOST_ROWS = 8
 # Lanes of the vectors of which NEON multiplies by one element (fmla v0.4s, v1.4s, v2.s[3]), so that
 # four steps take one load of `a` for each row; without, each step takes one.
 BY_ELEMENT = 4
 # float32 numbers of a cache line.
 LINE_FLOATS = 16
+# Streams from memory that a core reads side by side: of one, the lines that it waits for at a time
+# are the limit (a Zen 3 reads 15 to 21 GB/s in one, 24 to 27 in four).
+STREAMS = 4
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Panel:
 
     Packed: `stride` elements (whole vectors) per k, lanes of the last vector that are beyond
     `width` are computed and not stored. Not packed: `stride` is the length of a row of b.
+    Where `lines` is not 0, each cache line of columns runs down all `lines` k by itself.
     """
 
     b: Flat
@@ -66,6 +71,20 @@ class Panel:
     stride: Index
     width: int
     packed: bool
+    lines: int = 0
+
+    @property
+    def starts(self) -> int:
+        """At how many places of k a tile goes on in turn, so that it reads STREAMS streams."""
+        most = STREAMS * LINE_FLOATS // max(self.stride, LINE_FLOATS) if self.lines else 1
+        return next(n for n in (STREAMS, 2, 1) if n <= max(1, most) and self.lines % n == 0)
+
+    def place(self, k: Index, at: int) -> Index:
+        """Where column `at` of row k is."""
+        if not self.lines:
+            return self.base + k * self.stride + at
+        line, inside = divmod(at, LINE_FLOATS)
+        return self.base + (line * self.lines + k) * LINE_FLOATS + inside
 
 
 @dataclass(frozen=True)
@@ -145,7 +164,14 @@ def tile(
 
         def along(j: tirx.Expr, offset: tirx.Expr) -> Stmt:
             if not by_element or not divides(reduction.length):
-                return loop(reduction.length, lambda k: step(j, offset, k, splat(offset + k)), "k")
+                starts = panel.starts
+                each = reduction.length // starts if starts > 1 else reduction.length
+
+                def places(k: tirx.Expr) -> Stmt:
+                    turns = [k + start * each for start in range(starts)]
+                    return seq([step(j, offset, k, splat(offset + k)) for k in turns])
+
+                return loop(each, places, "k")
             return loop(reduction.length // lanes, lambda k: steps_of(j, offset, k * lanes), "k")
 
         def divides(length: Index) -> bool:
@@ -170,8 +196,8 @@ def tile(
             k: tirx.Expr,
             factors: list[Callable[[int], tirx.Expr]],
         ) -> Stmt:
-            place = panel.base + (j * reduction.length + k) * panel.stride
-            columns = [panel.b.load(place + at, n) for at, n in vectors]
+            place = j * reduction.length + k
+            columns = [panel.b.load(panel.place(place, at), n) for at, n in vectors]
             done = [
                 stream.source.prefetch(stream.base + stream.run_offset(j) + k * stream.step + at)
                 for stream in streams
