@@ -28,6 +28,7 @@ RULES = (
     "conv",
     "conv_open",
     "conv_transposed",
+    "conv_volume",
     "linear",
     "mlp",
     "attention",
