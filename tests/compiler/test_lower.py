@@ -40,7 +40,7 @@ def test_equal_groups_share_a_kernel_and_not_their_weights(tmp_path):
 
 def test_refusals_are_kept(tmp_path):
     net = Net(x=(1, 4, 3, 5, 5))
-    y = net.Conv("x", net.weight(4, 4, 1, 2, 2))
+    y = net.Conv("x", net.weight(4, 2, 1, 2, 2), group=2)
     work = compile_here(net.model(y), tmp_path, until="lower")
     assert set(work.refusals) == {"conv_block_0"}
 

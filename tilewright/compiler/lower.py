@@ -183,7 +183,13 @@ class _Lowering:
         if name == "relax.reshape":
             return self._flattened(call, var)
         new = rewrite(call, lambda operand: self._channels_last(operand))
-        return None if new is None else self._builder.emit(new, f"{var.name}_last")
+        if new is None:
+            return None
+        if call.ty.ndim == 2:
+            # One order alone: what has been reduced over all positions.
+            self._new[var] = self._builder.emit(new, var.name)
+            return None
+        return self._builder.emit(new, f"{var.name}_last")
 
     def _transposed(self, call: relax.Call, var: relax.Var) -> None:
         """A transpose that moves channels last by hand is the value that is there."""

@@ -33,6 +33,12 @@ BROADCASTING = frozenset(
         *("equal", "greater", "greater_equal", "less", "less_equal", "not_equal", "where"),
     )
 )
+_REDUCTIONS = {
+    "relax.mean": relax.op.mean,
+    "relax.sum": relax.op.sum,
+    "relax.max": relax.op.max,
+    "relax.min": relax.op.min,
+}
 _POOLS = ("relax.nn.max_pool2d", "relax.nn.avg_pool2d", "relax.nn.adaptive_avg_pool2d")
 
 
@@ -57,6 +63,8 @@ def rewrite(call: relax.Call, last: Last) -> relax.Expr | None:
     `last(operand)` is the operand in that order.
     """
     name = getattr(call.op, "name", "")
+    if name in _REDUCTIONS:
+        return _reduce(call, last)
     rank = getattr(call.ty, "ndim", -1)
     if rank < 3:
         return None
@@ -72,11 +80,6 @@ def rewrite(call: relax.Call, last: Last) -> relax.Expr | None:
         return _pool(call, last)
     if name == "relax.concat":
         return _concat(call, rank, last)
-    if name == "relax.mean" and call.attrs.keepdims:
-        x = last(call.args[0])
-        axes = call.attrs.axis
-        moved = [place_of(int(a), rank) for a in (axes if axes is not None else range(rank))]
-        return relax.op.mean(x, moved, keepdims=True)
     if name == "relax.image.resize2d":
         return _resize(call, last)
     return None
@@ -111,6 +114,16 @@ def _pool(call: relax.Call, last: Last) -> relax.Expr | None:
         "NHWC",
         "NHWC",
     )
+
+
+def _reduce(call: relax.Call, last: Last) -> relax.Expr | None:
+    """Over any axes that stay, of size 1; over all spatial axes where they go."""
+    rank, axes, keepdims = call.args[0].ty.ndim, call.attrs.axis, bool(call.attrs.keepdims)
+    axes = [int(a) % rank for a in (axes if axes is not None else range(rank))]
+    if rank < 3 or not (keepdims or sorted(axes) == list(range(2, rank))):
+        return None
+    reduce = _REDUCTIONS[call.op.name]
+    return reduce(last(call.args[0]), [place_of(a, rank) for a in axes], keepdims=keepdims)
 
 
 def _concat(call: relax.Call, rank: int, last: Last) -> relax.Expr | None:

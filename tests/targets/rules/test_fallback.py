@@ -17,7 +17,13 @@ from tests.compiling import module_of
 from tests.examples import examples
 from tests.net import Net, keeps_numbers
 from tilewright.targets import CATALOG, resolve
-from tilewright.targets.rules.fallback import MAX_ROW, best_columns, choose_tile, schedule
+from tilewright.targets.rules.fallback import (
+    MAX_ROW,
+    best_columns,
+    choose_tile,
+    schedule,
+    stretch,
+)
 
 AVX2 = resolve("x86-64-avx2")
 AVX512 = resolve("x86-64-avx512")
@@ -55,6 +61,21 @@ def test_columns_divide_the_extent_and_stay_in_the_registers(extent, lanes):
     else:
         assert extent % columns == 0
         assert columns <= 2 * lanes or columns == extent <= MAX_ROW
+
+
+@given(st.integers(1, 5000), st.sampled_from([4, 8, 16]))
+def test_a_stretch_is_whole_vectors_and_divides_the_row(extent, lanes):
+    found = stretch(extent, lanes)
+    if found is not None:
+        assert extent % found == 0 and found % lanes == 0 and found <= 256
+        assert (stretch(found, lanes), found >= 2 * lanes) == (found, True)
+
+
+@pytest.mark.parametrize("op", ["ReduceMax", "ReduceMean"])
+@pytest.mark.parametrize("shape", [(2, 37, 512), (1, 70, 7, 264), (3, 40, 131)])
+def test_reductions_over_what_is_not_side_by_side(op, shape, tmp_path):
+    net = Net(x=shape)
+    keeps_numbers(net.model(getattr(net, op)("x", axes=[1], keepdims=0)), tmp_path)
 
 
 def _matmul(m: int, k: int, n: int) -> tirx.PrimFunc:

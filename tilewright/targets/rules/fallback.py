@@ -38,6 +38,8 @@ SHORT_ROW = 32
 # Expressions of a value that is written out anew at each place where its reader names it. A chain
 # of n operators that read their operand twice would have 2^n of them.
 MAX_REPEATED = 256
+# Sums that wait in L1, and few enough for several pieces of a row.
+MAX_STRETCH = 256
 _REDUCE = tirx.IterVar.CommReduce
 _SPATIAL = tirx.IterVar.DataPar
 
@@ -115,7 +117,9 @@ def choose_tile(sch: Schedule, block: object, target: Target) -> Tile | None:
     lanes = target.vector_bits // 32
     if operand is None:
         return Tile(column, _divisor(extents[column], 8), vectorize=False, row=None, rows=1)
-    columns = best_columns(extents[column], lanes)
+    # What is read once is read along its rows; the sums of a stretch wait in L1 meanwhile.
+    once = len(node.reads) == 1 and len(spatial) + 1 >= len(operand.region)
+    columns = (once and stretch(extents[column], lanes)) or best_columns(extents[column], lanes)
     if columns is None:
         return None
     reusing = [
@@ -144,6 +148,12 @@ def best_columns(extent: int, lanes: int) -> int | None:
         return extent if extent <= MAX_ROW else None
     pieces = {size: (size // lanes + (size % lanes).bit_count()) / size for size in sizes}
     return min(sizes, key=lambda size: (pieces[size], -size))
+
+
+def stretch(extent: int, lanes: int) -> int | None:
+    """The widest part of a row of `extent`, in whole vectors; None where two vectors do as well."""
+    sizes = range(2 * lanes, min(extent, MAX_STRETCH) + 1, lanes)
+    return max((size for size in sizes if extent % size == 0), default=None)
 
 
 def _apply_tile(sch: Schedule, block: object, tile: Tile, target: Target) -> set[str]:
@@ -182,7 +192,10 @@ def _vectorize(sch: Schedule, loops: list, columns: int, lanes: int) -> None:
     """Vectors over the last of the tile's `loops`, of one register each; unroll the others."""
     *rows, column = loops
     if columns > 2 * lanes:
-        return  # A whole row: LLVM's own loop vectoriser handles its tail.
+        # Of a whole row LLVM's own loop vectoriser handles the tail.
+        if columns % lanes == 0:
+            sch.vectorize(sch.split(column, [None, lanes])[1])
+        return
     if columns > lanes and columns % lanes == 0:
         pieces, column = sch.split(column, [None, lanes])
         sch.reorder(pieces, *rows, column)
