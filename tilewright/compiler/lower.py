@@ -182,6 +182,9 @@ class _Lowering:
             return None
         if name == "relax.reshape":
             return self._flattened(call, var)
+        if name == "relax.image.resize2d" and not isinstance(var, relax.DataflowVar):
+            # A result of the model: what is turned back is smaller before it.
+            return None
         new = rewrite(call, lambda operand: self._channels_last(operand))
         if new is None:
             return None

@@ -17,6 +17,8 @@ from collections.abc import Callable
 import tvm
 from tvm import relax, te, tirx, topi
 
+from tilewright.passes.resize import lower_resize
+
 
 def _relu(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     def relu(x: te.Tensor) -> te.Tensor:
@@ -227,6 +229,7 @@ LOWERINGS = {
     "relax.nn.softmax": _softmax("softmax", logarithm=False),
     "relax.nn.log_softmax": _softmax("log_softmax", logarithm=True),
     "relax.min": _extreme("min", tirx.min, float("inf")),
+    "relax.image.resize2d": lower_resize,
 }
 
 
