@@ -30,6 +30,7 @@ RULES = (
     "conv_transposed",
     "conv_volume",
     "linear",
+    "matmul",
     "mlp",
     "attention",
     "norm",

@@ -13,6 +13,7 @@ from tilewright.targets.rules import (
     conv_transposed,
     conv_volume,
     gemm,
+    matmul,
     norm,
     softmax,
     squeeze_excitation,
@@ -32,6 +33,7 @@ RULES: tuple[Rule, ...] = (
     conv_transposed.CONV_TRANSPOSED,
     conv_volume.CONV_VOLUME,
     gemm.LINEAR,
+    matmul.MATMUL,  # after linear, which reads x by x where w is known
     gemm.MLP,
     attention.ATTENTION,
     norm.NORM,

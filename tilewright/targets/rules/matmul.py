@@ -1,0 +1,138 @@
+"""Matrix products of two values, or of a batch of matrices: w is packed when the model runs.
+
+    out[b, m, n] = epilogue(sum over k of x[b, m, k] * w[b, k, n])
+
+Packing reads and writes w once, which is little beside a product of many rows. Weights that are
+known are packed at compile time.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from tvm import tirx
+from tvm.tirx import Stmt
+
+from tilewright.ops import GemmSpec
+from tilewright.targets.rules.blocking import default_blocking
+from tilewright.targets.rules.contraction import Product, Store, contraction, contractions
+from tilewright.targets.rules.epilogue import Epilogue, operands_of
+from tilewright.targets.rules.packing import packed_columns
+from tilewright.targets.rules.register_tile import Reduction, lanes_of
+from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Rule
+from tilewright.targets.rules.tir import (
+    FEWEST_ELEMENTS,
+    Index,
+    Kernel,
+    branch,
+    copy,
+    fill,
+    index,
+    loop,
+    seq,
+    worth_threads,
+)
+from tilewright.targets.rules.weighted import WeightedKernel
+from tilewright.targets.target import Target
+
+
+def _matrices(spec: GemmSpec) -> tuple[int, int]:
+    """How many products there are, each with a matrix of w of its own, and the rows of each."""
+    products, own = math.prod(spec.batch), math.prod(spec.w[:-2])
+    return own, products // own * spec.m
+
+
+def _pack(name: str, spec: GemmSpec, wide: int, lanes: int) -> Launch:
+    """W [..., k, n] as `packing.pack_columns` has it."""
+    (count, _), depth, n = _matrices(spec), spec.k, spec.n
+    full, rest = divmod(n, wide)
+    panels, whole = full + bool(rest), -(-rest // lanes) * lanes
+    size = depth * (full * wide + whole)
+    kernel = Kernel(name)
+    source = kernel.param(spec.w, "float32", "w")
+    out = kernel.param((count, size), "float32", "y")
+
+    def panel(number: tirx.Expr) -> Stmt:
+        matrix, p = tirx.floordiv(number, panels), tirx.floormod(number, panels)
+        begin = matrix * size + p * (depth * wide)
+
+        def rows(columns: int, stride: int) -> Stmt:
+            def row(k: tirx.Expr) -> Stmt:
+                at = begin + k * stride
+                done = [copy(out, at, source, (matrix * depth + k) * n + p * wide, columns, lanes)]
+                if stride > columns:
+                    done.append(fill(out, at + columns, stride - columns, lanes))
+                return seq(done)
+
+            return loop(depth, row, "k")
+
+        if not rest:
+            return rows(wide, wide)
+        return branch(p < full, rows(wide, wide), rows(rest, whole)) if full else rows(rest, whole)
+
+    many = worth_threads(count * size, FEWEST_ELEMENTS)
+    body = loop(count * panels, panel, "panel", parallel=many)
+    return Launch(kernel.finish(body), (Given("w"),), (count, size), "float32")
+
+
+def _refuses(call: GroupCall, target: Target) -> str | None:
+    spec: GemmSpec = call.spec
+    if spec.pooled:
+        return "it pools"
+    if spec.dtype != "float32":
+        return f"dtype {spec.dtype}"
+    if not all(isinstance(size, int) for size in (*spec.x, *spec.w)):
+        return "its sizes are open"
+    if 0 in (*spec.x, *spec.w):
+        return "nothing to compute"
+    rank = len(spec.batch)
+    x, w = ((1,) * (rank + 2 - len(shape)) + shape[:-2] for shape in (spec.x, spec.w))
+    if x != spec.batch or (w != spec.batch and math.prod(w) != 1):
+        return f"the batches {spec.x[:-2]} and {spec.w[:-2]} are broadcast"
+    return Epilogue.refuses(spec.epilogue, -1)
+
+
+def _lower(call: GroupCall, target: Target) -> Lowered:
+    spec: GemmSpec = call.spec
+    (count, m), depth, n = _matrices(spec), spec.k, spec.n
+    names, lanes, w = Names(call.name), lanes_of(target), call.get("w").array
+    launches = []
+    name = names.next("product")
+    blocking = default_blocking(name, m, n, depth, target, runs=1)
+    wide = blocking.vectors * lanes
+
+    def columns() -> np.ndarray:
+        return w.reshape(count, depth, n)
+
+    packed = packed_columns((count, depth, n), wide, lanes, columns)
+    if w is None:
+        launches.append(_pack(names.next("pack"), spec, wide, lanes))
+    operands = operands_of(spec.epilogue, call)
+    k = WeightedKernel(name, spec.x, packed, call.result.shape, spec.epilogue, operands, lanes)
+
+    def nest(i: tirx.Expr) -> tuple[Product, Store]:
+        def store(row: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
+            return k.store((i * m + index(row)) * n + column, column, width, value)
+
+        product = Product(
+            m=m,
+            n=n,
+            a=k.x,
+            row=lambda r: (i * m + r) * depth,
+            reduction=Reduction(1, depth),
+            b=k.w,
+            b_base=i * packed.shape[1],
+            row_step=depth,
+        )
+        return product, store
+
+    if count == 1:
+        body = contraction(nest(index(0))[0], blocking, nest(index(0))[1], target)
+    else:
+        body = contractions(count, nest, blocking, target)
+    launches.append(k.launch(body, Given("x"), None if w is not None else 0))
+    return Lowered(tuple(launches))
+
+
+MATMUL = Rule("matmul", GemmSpec, _refuses, _lower)
