@@ -16,6 +16,7 @@ from tvm.relax.frontend.onnx import onnx_frontend
 from tilewright.compiler.importer.convert import (
     activation,
     drawing,
+    einsum,
     elementwise,
     indexing,
     matrices,
@@ -55,6 +56,7 @@ _OURS: dict[tuple[str, str], Converter] = {
     ("", "DFT"): signal.dft,
     ("", "DeformConv"): sampling.deform_conv,
     ("", "Det"): matrices.det,
+    ("", "Einsum"): einsum.einsum,
     ("", "EyeLike"): indexing.eye_like,
     ("", "Elu"): activation.elu,
     ("", "Expand"): reshaping.expand,
