@@ -19,6 +19,7 @@ from benchmarks import (
     inner_loops,
     instructions,
     kernels,
+    kinds,
     latency,
     machine,
     operators,
@@ -310,6 +311,14 @@ def test_standalone(tiny, tmp_path, capsys):
     assert set(row["load"]) == {standalone.STANDALONE, standalone.VM}
     assert any(name.startswith("pthread_") for name in row["needed"])
     assert "tiny" in capsys.readouterr().out
+
+
+def test_kinds(tmp_path, capsys):
+    words = ["--kinds", "Einsum", "TopK of a vocabulary", "--threads", "1", "--seconds", "0.1"]
+    assert kinds.main(words) == 0
+    found = json.loads((machine.RESULTS / "kinds.json").read_text())["kinds"]
+    assert all(row["1"]["ratios"][kinds.THEIRS]["median"] > 0 for row in found.values())
+    assert "Einsum" in capsys.readouterr().out
 
 
 def test_inner_loops(tiny, tmp_path, capsys):
