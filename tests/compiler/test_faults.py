@@ -40,10 +40,11 @@ def test_a_fault_is_there_unless_its_place_is_switched_off(name, tmp_path):
     fault, off = FAULTS[name]
     proto = models.linear()
     if name == "schedule":
-        # As long as the rule writes the kernel, the schedule does not.
+        # As long as a rule writes the kernel, the schedule does not.
+        rules = ("linear_rule", "matmul")
         assert _run(tmp_path, proto, [fault]) < 1e-5
-        assert _run(tmp_path, proto, [fault], disable=("linear_rule",)) > 0.1
-        assert _run(tmp_path, proto, [fault], disable=("linear_rule", "schedule")) < 1e-5
+        assert _run(tmp_path, proto, [fault], disable=rules) > 0.1
+        assert _run(tmp_path, proto, [fault], disable=(*rules, "schedule")) < 1e-5
         return
     assert _run(tmp_path, proto, [fault]) > 0.1
     assert _run(tmp_path, proto, [fault], disable=(off,)) < 1e-5
