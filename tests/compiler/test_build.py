@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tempfile
 
 from tests import models
 from tests.compiling import compile_here
@@ -49,3 +50,16 @@ def test_shows_what_each_stage_left(tmp_path):
     assert "R.matmul" in shown["import"]
     assert ".text" in shown["codegen"] and "__tvm_ffi_linear_0:" in shown["codegen"]
     assert "'sha256'" in shown["link"]
+
+
+def test_no_process_is_forked_before_temporary_files_have_names(tmp_path, monkeypatch):
+    seen, stock = [], build.compile_kernels
+
+    def compiled(*given):
+        seen.append(tempfile._name_sequence is not None)
+        return stock(*given)
+
+    monkeypatch.setattr(tempfile, "_name_sequence", None)
+    monkeypatch.setattr(build, "compile_kernels", compiled)
+    compile_here(models.linear(), tmp_path)
+    assert seen == [True]

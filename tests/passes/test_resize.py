@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.net import Net, keeps_numbers
 from tilewright.passes.resize import neighbours
 
@@ -24,6 +25,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("resize")
 
 
+@settings(max_examples=examples(14), deadline=None)
 @given(
     before=st.tuples(st.integers(2, 9), st.integers(2, 9)),
     after=st.tuples(st.integers(2, 20), st.integers(2, 20)),

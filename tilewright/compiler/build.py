@@ -6,6 +6,7 @@ before a run (`compiler/standalone/`); elsewhere bytecode of TVM's VM (`compiler
 
 from __future__ import annotations
 
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +50,10 @@ def generate_code(work: Work) -> str:
         work.executable = bytecode.bytecode(work)
     folder = work.folder / "kernels"
     folder.mkdir()
+    # A process that is forked while the thread below holds `tempfile`'s lock waits for it for ever.
+    # The lock is taken for the first name alone: that is now.
+    with tempfile.TemporaryFile():
+        pass
     with ThreadPoolExecutor(1) as executor:
         parts = executor.submit(_write_parts, work)
         work.objects = compile_kernels(kernels_of(work.mod), work.tvm_target, folder, work.cache)

@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import models
 from tests.compiling import compile_here, module_of, reference
+from tests.examples import examples
 from tests.net import Net, answers_each
 from tilewright.compiler.importer.convert.top_k import FEW
 from tilewright.errors import ModelError
@@ -18,6 +19,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("top_k")
 
 
+@settings(max_examples=examples(20), deadline=None)
 @given(
     shape=st.lists(st.integers(1, 9), min_size=1, max_size=3),
     axis=st.integers(-3, 2),
