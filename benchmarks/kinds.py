@@ -29,6 +29,8 @@ from benchmarks.turns import Engine
 
 THEIRS = "onnxruntime"
 OPSET = 18
+# That ONNX Runtime reads.
+IR_VERSION = 10
 
 
 class Graph:
@@ -68,7 +70,8 @@ class Graph:
         outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in results]
         graph = helper.make_graph(self._nodes, "kind", self._inputs, outputs, self._weights)
         opsets = [helper.make_opsetid("", OPSET)]
-        return onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=opsets))
+        made = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+        return onnx.shape_inference.infer_shapes(made)
 
 
 def _layers(rows: int, layers: int = 4, width: int = 960, hidden: int = 4000) -> onnx.ModelProto:

@@ -52,7 +52,7 @@ def generate_code(work: Work) -> str:
     folder.mkdir()
     # A process that is forked while the thread below holds `tempfile`'s lock waits for it for ever.
     # The lock is taken for the first name alone: that is now.
-    with tempfile.TemporaryFile():
+    with tempfile.NamedTemporaryFile():
         pass
     with ThreadPoolExecutor(1) as executor:
         parts = executor.submit(_write_parts, work)
