@@ -121,7 +121,7 @@ def _upsampled(how: str) -> onnx.ModelProto:
 def _points() -> onnx.ModelProto:
     graph = Graph(x=(2, 128, 1024))
     features = graph.node("Conv", "x", graph.weight(1024, 128, 1), kernel_shape=[1])
-    return graph.model(graph.node("ReduceMax", features, axes=[2], keepdims=0))
+    return graph.model(graph.node("ReduceMax", features, graph.numbers(2), keepdims=0))
 
 
 def _best() -> onnx.ModelProto:
