@@ -17,9 +17,11 @@ from tilewright.targets.rules.rule import Given, Lowered, Packed
 
 
 def negated(function: tirx.PrimFunc) -> tirx.PrimFunc:
-    """Stores the negative of whatever it stored."""
+    """Stores the negative of whatever number it stored; a place in memory stays what it is."""
 
     def change(node: Any) -> Any:
+        if not str(node.buffer.dtype).startswith("float"):
+            return node
         return tirx.BufferStore(node.buffer, -node.value, node.indices)
 
     return tvm_ffi.structural_map(function, (tirx.BufferStore, change))

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.compiling import module_of
 from tests.examples import examples
 from tests.net import Net, keeps_numbers
 from tilewright.passes.resize import neighbours
@@ -37,6 +38,15 @@ def test_agrees_with_onnxruntime(before, after, how, folder):
     y = net.Resize("x", "", "", sizes, mode="linear", coordinate_transformation_mode=how)
     work = keeps_numbers(net.model(y), folder)
     assert all(name.startswith("resize") for name in work.kernels)
+
+
+@pytest.mark.parametrize("after", [(4, 3), (8, 3), (7, 5)])
+def test_infinities_stay(after, folder):
+    """ONNX Runtime says NaN where a position is a whole number: a share of nothing of the next."""
+    net = Net(opset=18, x=(1, 1, 4, 3))
+    y = net.Resize("x", "", "", net.ints(1, 1, *after), mode="linear")
+    answer = module_of(net.model(net.Relu(y)), folder)(np.full((1, 1, 4, 3), np.inf, np.float32))
+    assert np.isposinf(answer).all()
 
 
 def test_of_a_convolution_whose_channels_are_last(folder):

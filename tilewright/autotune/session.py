@@ -74,7 +74,7 @@ class _Session:
         """The whole session."""
         tasks, left = self._tasks()
         cache = KernelCache(default_folder()) if self._job["cache"] else None
-        object_file = pool.write_object(self._folder, self._work.tools, self._work.cache)
+        object_file = pool.write_object(self._folder, self._work.tools, cache)
         self._conditions = Conditions(self._target, object_file, cache, self._folder)
         devices = open_devices(self._job["devices"], self._target, self._job["threads"])
         self._farm = Farm(devices, lambda text: self._emit("note", text=text))

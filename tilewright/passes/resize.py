@@ -1,6 +1,6 @@
 """The lowering of a bilinear resize whose sizes are known.
 
-    rows[h] = x[before[h]] + share[h] * (x[after[h]] - x[before[h]])
+    rows[h] = (1 - share[h]) * x[first[h]] + share[h] * x[second[h]]
 
 Which neighbours and what share of the second are tables; TVM would compute them for each element.
 Source: https://onnx.ai/onnx/operators/onnx__Resize.html
@@ -26,12 +26,16 @@ def lower_resize(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     how = str(attrs.coordinate_transformation_mode)
     for axis in (2, 3):
         before, after = int(x.ty.shape[axis]), int(call.ty.shape[axis])
-        x = bb.emit(_along(bb, x, axis, neighbours(before, after, how)))
+        if before != after:
+            x = bb.emit(_along(bb, x, axis, neighbours(before, after, how)))
     return x
 
 
 def neighbours(before: int, after: int, how: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each of `after` numbers: its two neighbours among `before`, and the second's share."""
+    """For each of `after` numbers: its two neighbours among `before`, and the second's share.
+
+    Where it lies on one of them, both are that one: no share of an infinity is 0 times it.
+    """
     at = np.arange(after, dtype=np.float64)
     if how == "align_corners":
         position = at * (before - 1) / (after - 1) if after > 1 else at
@@ -41,9 +45,10 @@ def neighbours(before: int, after: int, how: str) -> tuple[np.ndarray, np.ndarra
         position = at
     else:
         position = (at + 0.5) * before / after - 0.5
-    first = np.floor(position)
-    inside = [np.clip(first + n, 0, before - 1).astype(np.int32) for n in (0, 1)]
-    return *inside, (position - first).astype(np.float32)
+    floor = np.floor(position)
+    places = (floor, floor + (position > floor))
+    first, second = (np.clip(place, 0, before - 1).astype(np.int32) for place in places)
+    return first, second, np.where(first == second, 0.5, position - floor).astype(np.float32)
 
 
 def _along(
@@ -55,7 +60,7 @@ def _along(
         def element(*at: tirx.Var) -> tirx.Expr:
             o = at[axis]
             a, b = (x(*at[:axis], which[o], *at[axis + 1 :]) for which in (first, second))
-            return a + share[o] * (b - a)
+            return (1 - share[o]) * a + share[o] * b
 
         return te.compute(shape, element, name="resize")
 

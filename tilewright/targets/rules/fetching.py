@@ -15,8 +15,8 @@ from tvm import tirx
 from tilewright.targets.rules.register_tile import LINE_FLOATS, Panel, Reduction, Stream
 from tilewright.targets.rules.tir import Flat, Index
 
-# How far ahead of a stream from memory a tile fetches: nearer it waits, further what is fetched is
-# gone again (27 GB/s at 4 to 16 lines with four streams on a Zen 3 that reads 21 in one).
+# How far ahead of a stream from memory a tile fetches: what lies much further is gone again when it
+# is read, and of a line's last rows what is fetched is another's.
 LINES_AHEAD = 8
 
 

@@ -40,8 +40,8 @@ MOST_ROWS = 8
 BY_ELEMENT = 4
 # float32 numbers of a cache line.
 LINE_FLOATS = 16
-# Streams from memory that a core reads side by side: of one, the lines that it waits for at a time
-# are the limit (a Zen 3 reads 15 to 21 GB/s in one, 24 to 27 in four).
+# Streams from memory that a core reads side by side: of one, the lines that it may wait for at a
+# time are the limit. What several are worth: `benchmarks.kinds`, one row by weights from memory.
 STREAMS = 4
 
 

@@ -9,6 +9,7 @@ twice, an ellipsis, a size that is broadcast) is left to TVM.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import tvm_ffi
@@ -16,6 +17,8 @@ from tvm import relax, tirx
 
 from tilewright.compiler.importer.convert.sizes import stock
 from tilewright.compiler.importer.graph import text
+
+_ONE = tirx.IntImm("int64", 1)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def einsum(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> rel
         return x if names == order else relax.op.permute_dims(x, [names.index(n) for n in order])
 
     def merged(x: relax.Expr, *groups: str) -> relax.Expr:
-        shape = [_product([sizes[name] for name in group]) for group in groups]
+        shape = [math.prod((sizes[name] for name in group), start=_ONE) for group in groups]
         batch = [sizes[name] for name in roles.batch]
         return relax.op.reshape(x, relax.ShapeExpr([*batch, *shape]))
 
@@ -90,10 +93,3 @@ def _same_sizes(one: str, other: str, inputs: list) -> bool:
     return all(
         tvm_ffi.structural_equal(sizes[0][name], sizes[1][name]) for name in set(one) & set(other)
     )
-
-
-def _product(sizes: list[tirx.Expr]) -> tirx.Expr:
-    found: tirx.Expr = tirx.IntImm("int64", 1)
-    for size in sizes:
-        found = found * size
-    return found

@@ -6,6 +6,7 @@ sort of all. Both leave equal elements in the order of their places, as ONNX Run
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from tilewright.errors import ModelError
 
 # Up to here keeping them costs less than sorting all, but for rows that are nearly in order.
 FEW = 64
+_ONE = tirx.IntImm("int64", 1)
 _TOO_MANY = "TopK asks for more elements than there are"
 
 
@@ -40,7 +42,7 @@ def top_k(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> rela
             with T.Assert(values.shape[axis] <= x.shape[axis], _TOO_MANY, "ValueError"):
                 pass
         others = [own for n, own in enumerate(x.shape) if n != axis]
-        with T.parallel(0, _product(others)) as row:
+        with T.parallel(0, math.prod(others, start=_ONE)) as row:
             at = _split(row, others)
 
             def along(place: tirx.Expr) -> tuple[tirx.Expr, ...]:
@@ -98,13 +100,6 @@ def _sort(
     with T.serial(0, values.shape[axis]) as n:
         values[along(n)] = x[along(order[along(n)])]
         places[along(n)] = order[along(n)]
-
-
-def _product(sizes: Sequence[tirx.Expr]) -> tirx.Expr:
-    found = tirx.IntImm("int64", 1)
-    for size in sizes:
-        found = found * size
-    return found
 
 
 def _split(number: tirx.Expr, sizes: Sequence[tirx.Expr]) -> list[tirx.Expr]:
