@@ -111,6 +111,36 @@ def _einsum() -> onnx.ModelProto:
     return graph.model(graph.node("Einsum", "x", "z", equation="bqhd,bkhd->bhqk"))
 
 
+def _image_attention(heads: int, channels: int, side: int) -> onnx.ModelProto:
+    """As detectors have it: queries, keys and values of a convolution, values before weights."""
+    size, positions = channels // heads, side * side
+    graph = Graph(x=(1, channels, side, side))
+    joint = graph.node("Conv", "x", graph.weight(3 * channels, channels, 1, 1))
+    heads_of = graph.numbers(1, heads, 3 * size, positions)
+    parts = graph.node("Reshape", joint, heads_of)
+    q, k, v = graph.node("Split", parts, outputs=3, axis=2, num_outputs=3)
+    scores = graph.node("MatMul", graph.node("Transpose", q, perm=[0, 1, 3, 2]), k)
+    weights = graph.node("Softmax", scores, axis=-1)
+    y = graph.node("MatMul", v, graph.node("Transpose", weights, perm=[0, 1, 3, 2]))
+    y = graph.node("Reshape", y, graph.numbers(1, channels, side, side))
+    return graph.model(graph.node("Conv", y, graph.weight(channels, channels, 1, 1)))
+
+
+def _column_attention(heads: int, width: int, tokens: int) -> onnx.ModelProto:
+    """Tokens as columns, projected by convolutions."""
+    size = width // heads
+    graph = Graph(x=(1, width, tokens))
+    parted = graph.numbers(1, heads, size, tokens)
+    q, k, v = (
+        graph.node("Reshape", graph.node("Conv", "x", graph.weight(width, width, 1)), parted)
+        for _ in range(3)
+    )
+    turned = [graph.node("Transpose", part, perm=[0, 1, 3, 2]) for part in (q, v)]
+    weights = graph.node("Softmax", graph.node("MatMul", turned[0], k), axis=-1)
+    y = graph.node("Transpose", graph.node("MatMul", weights, turned[1]), perm=[0, 1, 3, 2])
+    return graph.model(graph.node("Reshape", y, graph.numbers(1, width, tokens)))
+
+
 def _upsampled(how: str) -> onnx.ModelProto:
     graph = Graph(x=(1, 19, 64, 64))
     sizes = graph.numbers(1, 19, 256, 256)
@@ -137,7 +167,10 @@ KINDS: dict[str, Callable[[], onnx.ModelProto]] = {
     "convolution over three axes": _volume,
     "product of two values": lambda: _of_values((1, 512, 512), (1, 512, 512)),
     "products of two values": lambda: _of_values((12, 128, 64), (12, 64, 128)),
+    "one row by a value": lambda: _of_values((1, 1, 1024), (1, 1024, 1024)),
     "Einsum": _einsum,
+    "attention of an image": lambda: _image_attention(4, 256, 20),
+    "attention of columns": lambda: _column_attention(12, 768, 128),
     "bilinear resize, half_pixel": lambda: _upsampled("half_pixel"),
     "bilinear resize, align_corners": lambda: _upsampled("align_corners"),
     "maximum over points": _points,

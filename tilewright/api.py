@@ -138,26 +138,10 @@ def verify(
             expected="an .onnx file, for --localize",
         )
     if subject.is_dir():
-        if model is not None or inputs or data is not None:
-            raise OptionError(
-                "a bundle is compared with its own golden outputs, on its own inputs",
-                where=str(subject),
-                expected="no --model, no --input and no --data",
-                hint=f"verify {subject / 'model.so'} takes them",
-            )
+        _refuse_a_reference(subject, model is not None or bool(inputs) or data is not None)
         refuse_compile_flags(subject, target, shapes, options, db)
-        manifest = read_bundle(subject)
-        job = {"folder": str(subject), "threads": threads, "check": manifest["check"]}
-        name = "tilewright.verification.bundle_job:bundle_job"
-        return Proof.from_dict(child.call(name, job, progress, doing="verifying"))
-    if examples < 1:
-        raise OptionError(f"{examples} examples", expected="1 or more")
-    if budget <= 0:
-        raise OptionError(f"a budget of {budget:g} s", expected="more than 0, such as 5m")
-    if data is not None and inputs:
-        raise OptionError("--data and --input both say what to run", expected="one of them")
-    if data is not None and not Path(data).is_dir():
-        raise OptionError("--data names no folder", where=str(data))
+        return _verify_bundle(subject, threads, progress)
+    _check_drawing(inputs, data, examples, budget)
     if is_artifact(subject):
         if model is None:
             raise OptionError(
@@ -193,6 +177,38 @@ def verify(
             job, proof.failure, failing, lambda *change: again(subject, *change), progress
         )
         return replace(proof, cause=cause)
+
+
+def _refuse_a_reference(bundle: Path, given: bool) -> None:
+    """Raise OptionError when there is something else to compare a bundle with."""
+    if given:
+        raise OptionError(
+            "a bundle is compared with its own golden outputs, on its own inputs",
+            where=str(bundle),
+            expected="no --model, no --input and no --data",
+            hint=f"verify {bundle / 'model.so'} takes them",
+        )
+
+
+def _verify_bundle(folder: Path, threads: int | None, progress: Progress | None) -> Proof:
+    """A bundle against its golden outputs."""
+    job = {"folder": str(folder), "threads": threads, "check": read_bundle(folder)["check"]}
+    name = "tilewright.verification.bundle_job:bundle_job"
+    return Proof.from_dict(child.call(name, job, progress, doing="verifying"))
+
+
+def _check_drawing(
+    inputs: Sequence[str], data: str | Path | None, examples: int, budget: float
+) -> None:
+    """Raise OptionError when this cannot say what a library is to be run on."""
+    if examples < 1:
+        raise OptionError(f"{examples} examples", expected="1 or more")
+    if budget <= 0:
+        raise OptionError(f"a budget of {budget:g} s", expected="more than 0, such as 5m")
+    if data is not None and inputs:
+        raise OptionError("--data and --input both say what to run", expected="one of them")
+    if data is not None and not Path(data).is_dir():
+        raise OptionError("--data names no folder", where=str(data))
 
 
 class _Again:

@@ -84,6 +84,18 @@ def test_fusion_makes_fewer_kernels(tmp_path):
     assert fused < plain
 
 
+@pytest.mark.parametrize("why", ["tables are switched off", "a size that C cannot be told"])
+def test_the_plan_says_why_tvms_vm_runs_a_model(why, tmp_path, model_file):
+    from tilewright.targets import resolve
+
+    net, notes = Net(x=(4, 4)), {}
+    unknown = net.model(net.NonZero("x")) if why.startswith("a size") else models.linear()
+    options = CompileOptions(disable=("tables",) if why == "tables are switched off" else ())
+    work = pipeline.Work(model_file(unknown), resolve("native"), options, {}, tmp_path)
+    pipeline.run(work, lambda stage: None, lambda stage, _, note: notes.update({stage.name: note}))
+    assert notes["plan"].startswith("TVM's VM runs it: ") and why in notes["plan"]
+
+
 def test_reshapes_of_sizes_that_tvm_cannot_analyse(tmp_path):
     net = Net(opset=20, x=(1, 4, 8, "n"))
     y = net.Pad("x", net.ints(0, 1, 1, 2, 0, 1, 1, 2))

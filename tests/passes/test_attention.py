@@ -232,6 +232,37 @@ def test_fuses_cross_attention(tmp_path):
     assert (spec.queries, spec.keys) == (5, 7)
 
 
+def _channels_first(net: Net, x: str, perm: tuple | None = None) -> str:
+    """[batch, heads * size, tokens], as a convolution leaves it, to heads."""
+    heads = net.Reshape(x, net.ints(0, HEADS, SIZE, -1))
+    return heads if perm is None else net.Transpose(heads, perm=list(perm))
+
+
+@pytest.mark.parametrize("values_first", [False, True])
+def test_fuses_channels_first(values_first, tmp_path):
+    """As squeezebert has it, and with the values before the weights, as YOLO has it."""
+    net = Net(opset=17, **dict.fromkeys("qkv", (2, WIDTH, TOKENS)))
+    scores = net.MatMul(_channels_first(net, "q", (0, 1, 3, 2)), _channels_first(net, "k"))
+    weights = net.Softmax(scores, axis=-1)
+    if values_first:
+        y = net.MatMul(_channels_first(net, "v"), net.Transpose(weights, perm=[0, 1, 3, 2]))
+    else:
+        y = net.MatMul(weights, _channels_first(net, "v", (0, 1, 3, 2)))
+        y = net.Transpose(y, perm=[0, 1, 3, 2])
+    work = keeps_numbers(net.model(net.Reshape(y, net.ints(0, WIDTH, -1))), tmp_path)
+    spec = _spec(work)
+    assert (spec.head_size, spec.value_size, spec.keys) == (SIZE, SIZE, TOKENS)
+    assert not work.refusals
+
+
+def test_keys_parted_in_heads_of_open_sizes_stay_outside(tmp_path):
+    net = Net(opset=17, **dict.fromkeys("qkv", (2, WIDTH, "n")))
+    scores = net.MatMul(_channels_first(net, "q", (0, 1, 3, 2)), _channels_first(net, "k"))
+    y = net.MatMul(net.Softmax(scores, axis=-1), _channels_first(net, "v", (0, 1, 3, 2)))
+    spec = _spec(keeps_numbers(net.model(y), tmp_path))
+    assert spec.k.shape == (2, HEADS, SIZE, "n")
+
+
 def test_fuses_a_flat_batch_of_heads(tmp_path):
     """Whisper and old BART: [batch * heads, tokens, size] throughout."""
     net = Net(q=(8, 5, SIZE), k=(8, 7, SIZE), v=(8, 7, SIZE))

@@ -183,6 +183,28 @@ def test_transposes_stay_where_one_operand_has_none():
     _same(build, x=SHAPE, z=(1, 5, 6, 4))
 
 
+def test_values_times_a_turned_softmax_are_a_softmax_times_turned_values():
+    turn = [0, 1, 3, 2]
+
+    def before(bb, s, v):
+        scores = bb.emit(op.permute_dims(bb.emit(op.nn.softmax(s, -1)), turn))
+        return bb.emit(op.matmul(v, scores))
+
+    def after(bb, s, v):
+        scores, values = bb.emit(op.nn.softmax(s, -1)), bb.emit(op.permute_dims(v, turn))
+        return bb.emit(op.permute_dims(bb.emit(op.matmul(scores, values)), turn))
+
+    _becomes(before, after, s=(1, 2, 5, 7), v=(1, 2, 3, 7))
+
+
+def test_values_times_another_turn_of_a_softmax_stay():
+    def build(bb, s, v):
+        scores = bb.emit(op.permute_dims(bb.emit(op.nn.softmax(s, -1)), [1, 0, 3, 2]))
+        return bb.emit(op.matmul(v, scores))
+
+    _same(build, s=(2, 2, 5, 7), v=(2, 2, 3, 7))
+
+
 def test_a_value_inside_with_a_second_reader_keeps_the_transposes():
     def build(bb, x):
         y = bb.emit(op.tanh(bb.emit(op.permute_dims(x, TO_NHWC))))

@@ -262,31 +262,32 @@ def _weights(work: Work) -> str:
 
 def _plan(work: Work) -> str:
     note = _passes(*MEMORY_PLAN)(work)
-    work.tables = _tables(work)
-    if work.tables is None:
-        note = _passes(*_VM_CALLS)(work)
-        owned = bytecode.owned_results(work.mod["main"])
-    else:
+    work.tables, reason = _tables(work)
+    if work.tables is not None:
         owned = [True] * len(work.interface["outputs"])
+    else:
+        _passes(*_VM_CALLS)(work)
+        owned = bytecode.owned_results(work.mod["main"])
+        note = f"TVM's VM runs it: {reason}"
     for row, own in zip(work.interface["outputs"], owned, strict=True):
         row["owned"] = own
     return note
 
 
-def _tables(work: Work) -> Plan | None:
-    """The tables, None where only TVM's VM can run the model.
+def _tables(work: Work) -> tuple[Plan | None, str]:
+    """The tables, or None and why only TVM's VM can run the model.
 
     Raises UnsupportedModel where that is so and a library without TVM is needed.
     """
     needed = work.options.standalone or not work.target.machine.tvm_runtime
     if not needed and not _is_named("tables", work.options, PARTS):
-        return None
+        return None, "tables are switched off"
     try:
-        return tables_of(work)
-    except UnsupportedModel:
+        return tables_of(work), ""
+    except UnsupportedModel as error:
         if needed:
             raise
-        return None
+        return None, ", ".join(part for part in (error.what, error.where) if part)
 
 
 @tvm.transform.module_pass(opt_level=0)

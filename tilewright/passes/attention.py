@@ -93,7 +93,9 @@ def _masked(scaled: Pattern) -> Pattern:
 def pattern() -> Pattern:
     """Projected q, k and v to merged heads."""
     q = _scaled(_heads(_scaled(_cut("q"))))
-    k = _scaled(Either(_transposed(_heads(_scaled(_cut("k")))), _heads(_scaled(_cut("k")))))
+    keys = _scaled(_cut("k"))
+    parted = Op("relax.reshape", keys, name="parted_keys")
+    k = _scaled(Either(_transposed(_heads(keys)), parted, _heads(keys)))
     v = _shared(_heads(_cut("v")))
     scores = Op("relax.matmul", q, k, name="scores")
     tanh = Op("relax.tanh", _scaled(_scaled(scores)), name="tanh")
@@ -118,6 +120,9 @@ def accept(match: Match, graph: Graph) -> AttentionSpec | Decline:
         return Decline(
             f"the softmax is over axis {softmax.attrs.axis}, want the last", at=match["softmax"]
         )
+    parted = match.get("parted_keys")
+    if parted is not None and any(isinstance(size, str) for size in shape_of(parted)):
+        return Decline("the keys are parted in heads of open sizes", at=parted)
     ends = _ends(match, graph)
     ways = {name: way(end, match[name], graph) for name, end in ends.items()}
     factors = [f for _, found in ways.values() for f in found] + _score_factors(match, graph)

@@ -5,9 +5,10 @@ After    y = relu(x);                                                 z = y
 
 Gone are: a reshape, transpose, cast, slice, broadcast, squeeze or expand_dims to what its
 operand is already, a concat of one, a pool of one element, dropout. Two transposes, or two
-reshapes, in a row become one. A transpose goes back through elementwise operators when that
-makes every transpose it meets disappear. Declines when something else reads what is computed on
-the way: it would be computed twice.
+reshapes, in a row become one. Values times a transposed softmax, as attention of images is often
+written, become the softmax times transposed values. A transpose goes back through elementwise
+operators when that makes every transpose it meets disappear. Declines when something else reads
+what is computed on the way: it would be computed twice.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ class _Simplifier(PyExprMutator):
                 return self._instead(fields.fields[0])
         if name == "relax.permute_dims" and (moved := self._transposed(call)) is not None:
             return moved
+        if name == "relax.matmul" and (turned := self._scores_first(call)) is not None:
+            return turned
         if name in _VIEWS and _name(inner := self._bound(call.args[0])) in _VIEWS:
             if _same_type(call, inner.args[0]):
                 return self._instead(inner.args[0])
@@ -89,6 +92,19 @@ class _Simplifier(PyExprMutator):
             sizes, padding = call.attrs.pool_size, call.attrs.padding
             return all(int(size) == 1 for size in sizes) and not any(int(p) for p in padding)
         return True
+
+    def _scores_first(self, call: relax.Call) -> relax.Expr | None:
+        """The product of v and transpose(s), for a softmax s, as transpose(s @ transpose(v))."""
+        second, ours = self._bound(call.args[1]), call.args[0].ty.ndim
+        if _name(second) != "relax.permute_dims" or ours < 2:
+            return None
+        scores, axes = second.args[0], _axes(second)
+        if _name(self._bound(scores)) != "relax.nn.softmax" or axes != _turned(len(axes)):
+            return None
+        self.changed = True
+        v = relax.op.permute_dims(self.visit_expr(call.args[0]), _turned(ours))
+        product = relax.op.matmul(self.visit_expr(scores), v)
+        return relax.op.permute_dims(product, _turned(max(ours, len(axes))))
 
     def _transposed(self, call: relax.Call) -> relax.Expr | None:
         axes = _axes(call)
@@ -166,6 +182,11 @@ def _axes(call: relax.Call) -> list[int]:
     rank = call.args[0].ty.ndim
     axes = call.attrs.axes
     return [int(a) % rank for a in axes] if axes is not None else list(range(rank))[::-1]
+
+
+def _turned(rank: int) -> list[int]:
+    """The last two axes exchanged."""
+    return [*range(rank - 2), rank - 1, rank - 2]
 
 
 def _compose(inner: relax.Call, axes: list[int]) -> list[int]:

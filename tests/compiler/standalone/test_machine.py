@@ -121,6 +121,22 @@ def test_modules_come_and_go(tmp_path):
         gc.collect()
 
 
+def test_what_a_watcher_raises_reaches_the_caller(tmp_path):
+    module = module_of(models.mlp_block(), tmp_path)
+    seen = []
+
+    def watcher(_function, kernel, before, _result, *_arguments):
+        seen.append(kernel)
+        raise KeyError(kernel)
+
+    x = _drawn(*module.inputs[0].shape)
+    module.watch(watcher)
+    for calls in (1, 2):
+        with pytest.raises(KeyError, match=seen[0] if seen else ""):
+            module(x)
+        assert len(seen) == calls, "nothing is watched after it raised"
+
+
 def test_dimensions_have_the_order_of_the_model(tmp_path):
     net = Net(x=("rows", "columns"))
     proto = net.model(net.MatMul("x", net.Transpose("x", perm=[1, 0])), net.Neg("x"))

@@ -46,6 +46,31 @@ def test_a_tile_takes_whole_lines(shape, axes, dtype, tile):
     assert _loops(_transpose(shape, axes, dtype))[-len(tile) :] == tile
 
 
+def _parts(before, shape):
+    """Channels-last images as three parts, heads in front, of one kernel."""
+    x = te.placeholder(before, "float32", name="x")
+    turned = topi.reshape(topi.transpose(x, (0, 3, 1, 2)), shape)
+    parts = topi.split(turned, 3, axis=2)
+    return te.create_prim_func([x, *parts]).with_attr("tirx.noalias", True)
+
+
+def test_the_parts_of_a_reshaped_transpose_are_tiled():
+    """The reshape cuts positions in rows and columns, and channels in heads."""
+    function = schedule(_parts((1, 20, 20, 768), (1, 4, 192, 400)), AVX2)[0]
+    assert _loops(function).count(16) == 6
+
+
+def test_the_parts_of_a_reshaped_transpose_keep_their_numbers():
+    shape = (2, 9, 7, 72)
+    x = np.random.default_rng(0).standard_normal(shape, dtype="float32")
+    function = schedule(_parts(shape, (2, 3, 24, 63)), AVX2)[0]
+    wanted = np.split(x.transpose(0, 3, 1, 2).reshape(2, 3, 24, 63), 3, axis=2)
+    out = [tvm.runtime.tensor(np.zeros(part.shape, "float32")) for part in wanted]
+    built(function, "x86-64-avx2")["main"](tvm.runtime.tensor(x), *out)
+    for ours, part in zip(out, wanted, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), part)
+
+
 def test_a_single_number_has_no_tile():
     x = te.placeholder((), "float32", name="x")
     function = te.create_prim_func([x, topi.nn.relu(x)]).with_attr("tirx.noalias", True)

@@ -1,4 +1,4 @@
-"""Runs a standalone library from Python, through its C functions."""
+"""Runs a library that needs no TVM from Python, through its C functions."""
 
 from __future__ import annotations
 
@@ -97,10 +97,12 @@ class StandaloneMachine:
         # What makes each output, its shape and type.
         self._made: list[tuple[Callable[..., np.ndarray], tuple[int, ...], np.dtype]] = []
         self._run, self._threads = functions["run"], 0
+        # What is called around each kernel, and what it raised.
         self._watcher: Any = None
+        self._raised: Exception | None = None
 
     def __call__(self, arrays: Sequence[np.ndarray], threads: int) -> list[np.ndarray]:
-        """Run once. Raises RuntimeError with what the library says."""
+        """Run once. Raises RuntimeError with what the library says, or what a watcher raised."""
         if self._places or self._sized is None:
             sizes = tuple(arrays[number].shape[axis] for number, axis in self._places)
             if sizes != self._sized:
@@ -117,13 +119,22 @@ class StandaloneMachine:
         self._set_threads(threads)
         if self._run(self._model, self._inputs, self._results):
             self._check(1)
+        if self._raised is not None:
+            raised, self._raised = self._raised, None
+            raise raised
         return results
 
     def watch(self, before_and_after: Callable[..., None]) -> None:
         """`Module.watch`: tensors are arrays over the memory that kernels see."""
 
         def seen(kernel: bytes, before: int, arguments: Any, count: int) -> None:
-            before_and_after(None, kernel.decode(), bool(before), None, *_values(arguments, count))
+            # Through the library's C code nothing can be raised: the run goes on, unwatched.
+            if self._raised is None:
+                values = _values(arguments, count)
+                try:
+                    before_and_after(None, kernel.decode(), bool(before), None, *values)
+                except Exception as raised:
+                    self._raised = raised
 
         # Kept as long as the library may call it.
         self._watcher = _WATCHER(seen)

@@ -10,8 +10,9 @@
         y = out / l
 
 Scores are held with their queries side by side: maximum, exponential and sum are vectors of
-queries, and k and v are read row by row from the projection they are a part of. A block of
-scores stays in L1. Keys that a causal mask hides from all of a panel are not computed.
+queries, and k and v are read row by row from the projection they are a part of (`attention_rows`
+where they do not lie in rows). A block of scores stays in L1. Keys that a causal mask hides from
+all of a panel are not computed.
 
 Sources: Dao et al. 2022, "FlashAttention", section 3.1; Milakov and Gimelshein 2018, "Online
 normalizer calculation for softmax".
@@ -21,12 +22,13 @@ from __future__ import annotations
 
 from tilewright.ops import AttentionSpec
 from tilewright.targets.rules.attention_nest import Blocking, Nest
+from tilewright.targets.rules.attention_rows import in_rows, result_copy
 from tilewright.targets.rules.attention_scores import MOST_VECTORS, Scores
-from tilewright.targets.rules.attention_views import open_sizes, views_of
+from tilewright.targets.rules.attention_views import open_sizes
 from tilewright.targets.rules.blocking import shares
 from tilewright.targets.rules.knobs import pick, scaled
 from tilewright.targets.rules.register_tile import lanes_of, most_rows
-from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Rule
+from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Packed, Rule
 from tilewright.targets.rules.tir import Flat, Kernel
 from tilewright.targets.target import Target
 
@@ -77,38 +79,32 @@ def _refuses(call: GroupCall, target: Target) -> str | None:
         return "nothing to compute"
     if unknown := set(open_sizes(spec)) - {n for a in call.arguments for n in a.shape}:
         return f"no argument has the size {min(unknown)}"
-    lengths = (spec.head_size, spec.value_size, spec.value_size)
     try:
-        views = views_of(spec)
+        in_rows(call)
     except ValueError as problem:
         return f"an operand has no strides: {problem}"
-    side_by_side = (views.k.stride(2), views.v.stride(3), views.y.stride(3))
-    if any(stride != 1 for stride, size in zip(side_by_side, lengths, strict=True) if size > 1):
-        return "the values of a key, a value or a result do not lie side by side"
-    if None in (views.q.stride(2), views.q.stride(3), views.k.stride(3), views.v.stride(2)):
-        return "an axis of an operand has several strides"
-    if views.y.stride(2) is None:
-        return "the queries of the result have several strides"
     return Scores.refuses(call)
 
 
 def _lower(call: GroupCall, target: Target) -> Lowered:
-    spec: AttentionSpec = call.spec
-    kernel = Kernel(call.name)
-    inputs: list = []
-    flats: dict[int, Flat] = {}
-    for role in ("q", "k", "v"):
-        place = call.roles[role]
-        if place not in flats:
-            flats[place] = kernel.param(call.arguments[place].shape, "float32", role)
-            inputs.append(Given(role))
-    scores = Scores(call, kernel, lanes_of(target))
-    y = kernel.param(call.result.shape, "float32", "y")
-    nest = Nest(spec, default_blocking(call.name, spec, target), target, scores, kernel.size)
-    q, k, v = (flats[call.roles[role]] for role in ("q", "k", "v"))
-    made = kernel.finish(nest.body(q, k, v, y))
-    final = Launch(made, (*inputs, *scores.inputs), call.result.shape, "float32")
-    return Lowered((*scores.launches, final))
+    rows = in_rows(call)
+    kernel = Kernel(f"{call.name}_rows" if rows.copied else call.name)
+    launches = list(rows.launches)
+    inputs: list[Given | Packed | int] = []
+    flats: dict[Given | int, Flat] = {}
+    for role, source in zip("qkv", rows.sources, strict=True):
+        if source not in flats:
+            flats[source] = kernel.param(getattr(rows.spec, role).shape, "float32", role)
+            inputs.append(source)
+    scores = Scores(call, kernel, lanes_of(target), launches)
+    y = kernel.param(rows.y, "float32", "y")
+    blocking = default_blocking(kernel.name, rows.spec, target)
+    nest = Nest(rows.spec, blocking, target, scores, kernel.size)
+    made = kernel.finish(nest.body(*(flats[source] for source in rows.sources), y))
+    launches.append(Launch(made, (*inputs, *scores.inputs), rows.y, "float32"))
+    if rows.copied:
+        launches.append(result_copy(call, rows, len(launches) - 1))
+    return Lowered(tuple(launches), rows.channels_last)
 
 
 ATTENTION = Rule("attention", AttentionSpec, _refuses, _lower)

@@ -26,6 +26,7 @@ from tilewright.targets.rules.tir import (
     Flat,
     Index,
     bind,
+    bind_all,
     branch,
     ceil_div,
     fill,
@@ -97,7 +98,7 @@ class Nest:
                     lambda h: bind(
                         first,
                         "first",
-                        lambda f: _bind_each(
+                        lambda f: bind_all(
                             starts, ("q0", "k0", "v0", "y0"), lambda at: self._piece(b, h, f, at)
                         ),
                     ),
@@ -449,16 +450,3 @@ def _before(at: tirx.Expr, end: Index) -> tirx.Expr:
 
 def _is_zero(value: Index) -> bool:
     return isinstance(value, int) and value == 0
-
-
-def _bind_each(
-    values: list[Index], names: tuple[str, ...], body: Callable[[list[tirx.Expr]], Stmt]
-) -> Stmt:
-    """`body` with every value computed once, under these names."""
-
-    def rest(done: list[tirx.Expr]) -> Stmt:
-        if len(done) == len(values):
-            return body(done)
-        return bind(values[len(done)], names[len(done)], lambda bound: rest([*done, bound]))
-
-    return rest([])

@@ -61,12 +61,13 @@ class _Table:
 class Scores:
     """What is done to vectors of scores, with the arrays it reads as parameters of `kernel`.
 
-    `launches` are the kernels before the attention, `inputs` what the attention gets for them.
+    `inputs` is what the attention gets for them.
     """
 
-    def __init__(self, call: GroupCall, kernel: Kernel, lanes: int) -> None:
+    def __init__(self, call: GroupCall, kernel: Kernel, lanes: int, launches: list[Launch]) -> None:
+        """`launches` are the kernels before the attention, to which others are added."""
         self._spec: AttentionSpec = call.spec
-        self.launches: list[Launch] = []
+        self._launches = launches
         self.inputs: list[Packed | int] = []
         self._kernel, self._lanes = kernel, lanes
         self._tables: dict[str, _Table] = {}
@@ -129,9 +130,9 @@ class Scores:
         if given.array is not None:
             source: Packed | int = _transposed(given, kind, row)
         else:
-            source = len(self.launches)
+            source = len(self._launches)
             title = f"{call.name}_{name}"
-            self.launches.append(_transposing(title, name, given, kind, row, self._lanes))
+            self._launches.append(_transposing(title, name, given, kind, row, self._lanes))
         shape = (*given.shape[:-2], given.shape[-1], _name_of(row, name))
         self.inputs.append(source)
         flat = self._kernel.param(shape, "float32", name)

@@ -80,6 +80,11 @@ class Product:
         """All rows."""
         return self.repeats * self.m
 
+    @property
+    def work(self) -> Index:
+        """Multiplications, each with an addition."""
+        return self.rows * self.n * self.reduction.runs * self.reduction.length
+
     def each(self, m: Index, count: int) -> list[Index]:
         """Where the rows m ... m + count begin, one by one."""
         return [self.row(m + r) for r in range(count)]
@@ -135,8 +140,7 @@ def contraction(
 ) -> Stmt:
     """The whole loop nest; `store(row, column, lanes, value)` puts results in their place."""
     count, piece = _pieces(product, blocking, store, target)
-    work = product.rows * product.n * product.reduction.runs * product.reduction.length
-    parallel = parallel and worth_threads(work, FEWEST_PRODUCTS)
+    parallel = parallel and worth_threads(product.work, FEWEST_PRODUCTS)
     return loop(count, piece, "piece", parallel=parallel)
 
 
@@ -157,7 +161,8 @@ def contractions(
 
         return bind(tirx.floordiv(p, each), "number", of)
 
-    return loop(count * each, piece, "piece", parallel=True)
+    parallel = worth_threads(count * first.work, FEWEST_PRODUCTS)
+    return loop(count * each, piece, "piece", parallel=parallel)
 
 
 def _pieces(

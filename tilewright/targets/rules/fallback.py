@@ -14,7 +14,9 @@ innermost to LLVM.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import tvm
@@ -206,19 +208,35 @@ def _vectorize(sch: Schedule, loops: list, columns: int, lanes: int) -> None:
 
 
 def _inline_elementwise(sch: Schedule) -> None:
-    """Inline elementwise blocks into their one elementwise reader, and copies into any."""
+    """Inline elementwise blocks into their one elementwise reader, and copies into any.
+
+    What is shared out between several, as by a split, is inlined into each.
+    """
     for block in _leaves(sch):
         readers = sch.get_consumers(block)
-        if _is_reduction(sch, block) or len(readers) != 1:
+        if _is_reduction(sch, block) or not readers:
+            continue
+        if len(readers) > 1 and not _is_shared_out(sch, block, readers):
             continue
         if _is_reduction(sch, readers[0]) and not _is_copy(sch, block):
             continue  # A reduction reads each value many times: compute it once, before.
-        if _repeated(sch, block, readers[0]) > MAX_REPEATED:
+        if any(_repeated(sch, block, reader) > MAX_REPEATED for reader in readers):
             continue
         try:
             sch.compute_inline(block)
         except ScheduleError:
             continue  # It writes more than it is read for, or is an output itself.
+
+
+def _is_shared_out(sch: Schedule, block: object, readers: Sequence[object]) -> bool:
+    """Whether a copy is read by copies that have no more elements than it together."""
+    if not all(_is_copy(sch, one) for one in (block, *readers)):
+        return False
+    sizes = [[_static(axis.dom.extent) for axis in sch.get(r).iter_vars] for r in (block, *readers)]
+    if any(None in size for size in sizes):
+        return False
+    whole, *parts = map(math.prod, sizes)
+    return sum(parts) <= whole
 
 
 def _repeated(sch: Schedule, block: object, reader: object) -> int:

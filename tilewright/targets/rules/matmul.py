@@ -43,15 +43,14 @@ def _matrices(spec: GemmSpec) -> tuple[int, int]:
     return own, products // own * spec.m
 
 
-def _pack(name: str, spec: GemmSpec, wide: int, lanes: int) -> Launch:
-    """W [..., k, n] as `packing.pack_columns` has it."""
-    (count, _), depth, n = _matrices(spec), spec.k, spec.n
+def _pack(name: str, spec: GemmSpec, shape: tuple[int, ...], wide: int, lanes: int) -> Launch:
+    """W [..., k, n] as `packing.pack_columns` has it, which is of `shape`."""
+    (count, size), depth, n = shape, spec.k, spec.n
     full, rest = divmod(n, wide)
     panels, whole = full + bool(rest), -(-rest // lanes) * lanes
-    size = depth * (full * wide + whole)
     kernel = Kernel(name)
     source = kernel.param(spec.w, "float32", "w")
-    out = kernel.param((count, size), "float32", "y")
+    out = kernel.param(shape, "float32", "y")
 
     def panel(number: tirx.Expr) -> Stmt:
         matrix, p = tirx.floordiv(number, panels), tirx.floormod(number, panels)
@@ -73,7 +72,7 @@ def _pack(name: str, spec: GemmSpec, wide: int, lanes: int) -> Launch:
 
     many = worth_threads(count * size, FEWEST_ELEMENTS)
     body = loop(count * panels, panel, "panel", parallel=many)
-    return Launch(kernel.finish(body), (Given("w"),), (count, size), "float32")
+    return Launch(kernel.finish(body), (Given("w"),), shape, "float32")
 
 
 def _refuses(call: GroupCall, target: Target) -> str | None:
@@ -107,7 +106,7 @@ def _lower(call: GroupCall, target: Target) -> Lowered:
 
     packed = packed_columns((count, depth, n), wide, lanes, columns)
     if w is None:
-        launches.append(_pack(names.next("pack"), spec, wide, lanes))
+        launches.append(_pack(names.next("pack"), spec, packed.shape, wide, lanes))
     operands = operands_of(spec.epilogue, call)
     k = WeightedKernel(name, spec.x, packed, call.result.shape, spec.epilogue, operands, lanes)
 

@@ -143,76 +143,107 @@ def tile(
     from `begun(r, column, lanes)`, from 0 without it. Where `registers` have room for a vector of
     each row of `a` beside sums and columns, `a` is read in vectors.
     """
-    if panel.packed:
-        vectors = [(start, lanes) for start in range(0, panel.width, lanes)]
-    else:
-        vectors = pieces(panel.width, lanes)
-    width = sum(size for _, size in vectors)
+    steps = _Steps(a, panel, reduction, lanes, streams)
+    width = steps.width
     acc, made = local(len(rows) * width, dtype, "acc")
-    steps = [made]
+    done = [made]
     for r in range(len(rows)):
-        for at, n in vectors:
+        for at, n in steps.vectors:
             value = begun(r, at, n) if begun else number(0.0, dtype, n)
-            steps.append(acc.store(r * width + at, value, n))
+            done.append(acc.store(r * width + at, value, n))
 
-    needed = len(rows) * (len(vectors) + 1) + 2 * len(vectors)
+    needed = len(rows) * (len(steps.vectors) + 1) + 2 * len(steps.vectors)
     by_element = lanes == BY_ELEMENT and dtype == "float32" and needed <= registers
+    along = steps.by_element if by_element and _divides(lanes, reduction) else steps.by_splat
 
     def body(begins: list[tirx.Expr]) -> Stmt:
         def run(j: tirx.Expr) -> Stmt:
-            return bind(reduction.run_offset(j), "run", lambda offset: along(j, offset))
-
-        def along(j: tirx.Expr, offset: tirx.Expr) -> Stmt:
-            if not by_element or not divides(reduction.length):
-                starts = panel.starts
-                each = reduction.length // starts if starts > 1 else reduction.length
-
-                def places(k: tirx.Expr) -> Stmt:
-                    turns = [k + start * each for start in range(starts)]
-                    return seq([step(j, offset, k, splat(offset + k)) for k in turns])
-
-                return loop(each, places, "k")
-            return loop(reduction.length // lanes, lambda k: steps_of(j, offset, k * lanes), "k")
-
-        def divides(length: Index) -> bool:
-            return isinstance(length, int) and length % lanes == 0
-
-        def splat(at: tirx.Expr) -> list[Callable[[int], tirx.Expr]]:
-            return [lambda n, begin=begin: a.splat(begin + at, n) for begin in begins]
-
-        def steps_of(j: tirx.Expr, offset: tirx.Expr, k: tirx.Expr) -> Stmt:
-            """As many steps as a vector of `a` has elements."""
-            whole = [a.load(begin + offset + k, lanes) for begin in begins]
-
-            def element(i: int) -> list[Callable[[int], tirx.Expr]]:
-                parts = [tirx.Shuffle([vector], [tirx.IntImm("int32", i)]) for vector in whole]
-                return [lambda n, part=part: tirx.Broadcast(part, n) for part in parts]
-
-            return seq([step(j, offset, k + i, element(i)) for i in range(lanes)])
-
-        def step(
-            j: tirx.Expr,
-            offset: tirx.Expr,
-            k: tirx.Expr,
-            factors: list[Callable[[int], tirx.Expr]],
-        ) -> Stmt:
-            place = j * reduction.length + k
-            columns = [panel.b.load(panel.place(place, at), n) for at, n in vectors]
-            done = [
-                stream.source.prefetch(stream.base + stream.run_offset(j) + k * stream.step + at)
-                for stream in streams
-                for at in range(0, stream.step, LINE_FLOATS)
-            ]
-            for r, factor in enumerate(factors):
-                for (at, n), column in zip(vectors, columns, strict=True):
-                    here = r * width + at
-                    done.append(acc.store(here, acc.load(here, n) + factor(n) * column, n))
-            return seq(done)
+            return bind(reduction.run_offset(j), "run", lambda at: along(acc, begins, j, at))
 
         return loop(reduction.runs, run, "j")
 
-    steps.append(opaque_all(rows, "row", body))
+    done.append(opaque_all(rows, "row", body))
     for r in range(len(rows)):
         for at, n in pieces(panel.width, lanes):
-            steps.append(store(r, at, n, acc.load(r * width + at, n)))
-    return seq(steps)
+            done.append(store(r, at, n, acc.load(r * width + at, n)))
+    return seq(done)
+
+
+def _divides(lanes: int, reduction: Reduction) -> bool:
+    return isinstance(reduction.length, int) and reduction.length % lanes == 0
+
+
+# An element of a row of `a`, in as many lanes as are asked for.
+_Factor = Callable[[int], tirx.Expr]
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """What a tile adds to its sums `acc` along one stretch of the reduction.
+
+    `begins` says where each row of `a` begins; stretch `j` is `offset` further on.
+    """
+
+    a: Flat
+    panel: Panel
+    reduction: Reduction
+    lanes: int
+    streams: Sequence[Stream]
+
+    @property
+    def vectors(self) -> list[tuple[int, int]]:
+        """The columns as vectors: (where each begins, its lanes)."""
+        if not self.panel.packed:
+            return pieces(self.panel.width, self.lanes)
+        return [(start, self.lanes) for start in range(0, self.panel.width, self.lanes)]
+
+    @property
+    def width(self) -> int:
+        """Columns that are computed."""
+        return sum(size for _, size in self.vectors)
+
+    def by_splat(self, acc: Flat, begins: list[tirx.Expr], j: tirx.Expr, offset: tirx.Expr) -> Stmt:
+        """Each step loads its element of every row into all lanes of a vector."""
+        starts = self.panel.starts
+        each = self.reduction.length // starts if starts > 1 else self.reduction.length
+
+        def factors(k: tirx.Expr) -> list[_Factor]:
+            at = offset + k
+            return [lambda n, begin=begin: self.a.splat(begin + at, n) for begin in begins]
+
+        def places(k: tirx.Expr) -> Stmt:
+            turns = [k + start * each for start in range(starts)]
+            return seq([self._step(acc, j, turn, factors(turn)) for turn in turns])
+
+        return loop(each, places, "k")
+
+    def by_element(
+        self, acc: Flat, begins: list[tirx.Expr], j: tirx.Expr, offset: tirx.Expr
+    ) -> Stmt:
+        """A vector of every row is loaded, and as many steps taken as it has elements."""
+
+        def steps(k: tirx.Expr) -> Stmt:
+            whole = [self.a.load(begin + offset + k, self.lanes) for begin in begins]
+
+            def factors(i: int) -> list[_Factor]:
+                parts = [tirx.Shuffle([vector], [tirx.IntImm("int32", i)]) for vector in whole]
+                return [lambda n, part=part: tirx.Broadcast(part, n) for part in parts]
+
+            return seq([self._step(acc, j, k + i, factors(i)) for i in range(self.lanes)])
+
+        return loop(self.reduction.length // self.lanes, lambda k: steps(k * self.lanes), "k")
+
+    def _step(self, acc: Flat, j: tirx.Expr, k: tirx.Expr, factors: list[_Factor]) -> Stmt:
+        """The products of one k."""
+        place = j * self.reduction.length + k
+        columns = [self.panel.b.load(self.panel.place(place, at), n) for at, n in self.vectors]
+        done = [
+            stream.source.prefetch(stream.base + stream.run_offset(j) + k * stream.step + at)
+            for stream in self.streams
+            for at in range(0, stream.step, LINE_FLOATS)
+        ]
+        for r, factor in enumerate(factors):
+            for (at, n), column in zip(self.vectors, columns, strict=True):
+                here = r * self.width + at
+                done.append(acc.store(here, acc.load(here, n) + factor(n) * column, n))
+        return seq(done)

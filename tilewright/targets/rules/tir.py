@@ -94,6 +94,19 @@ def bind(value: Index, name: str, body: Callable[[tirx.Expr], Stmt]) -> Stmt:
     return seq([tirx.Bind(var, value), body(var)])
 
 
+def bind_all(
+    values: Sequence[Index], names: Sequence[str], body: Callable[[list[tirx.Expr]], Stmt]
+) -> Stmt:
+    """`body` with every value computed once, under its name."""
+
+    def rest(done: list[tirx.Expr]) -> Stmt:
+        if len(done) == len(values):
+            return body(done)
+        return bind(values[len(done)], names[len(done)], lambda known: rest([*done, known]))
+
+    return rest([])
+
+
 def opaque(value: Index, name: str, body: Callable[[tirx.Expr], Stmt]) -> Stmt:
     """As `bind`, for a value whose definition TVM shall not look into.
 

@@ -10,8 +10,10 @@ element is wanted, unless L1 holds the lines that are read in between.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import tvm
+import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import Schedule
 
@@ -26,15 +28,16 @@ L1_WAYS = 8
 def tile_turned(sch: Schedule, block: object, target: Target) -> list:
     """Tile `block`, which has one loop for each axis; the loops around a tile, [] without one."""
     node, loops = sch.get(block), list(sch.get_loops(block))
-    variables = [axis.var for axis in node.iter_vars]
     extents = [_static(axis.dom.extent) for axis in node.iter_vars]
-    row = _last_axis(variables, node.writes[0])
+    written = _steps(node.writes[0], node.iter_vars)
+    row = _contiguous(written)
     for read in node.reads:
-        column = _last_axis(variables, read)
+        steps = _steps(read, node.iter_vars)
+        column = _contiguous(steps)
         if None in (row, column) or column >= row or None in extents[column:]:
             continue
         bits = max(8, tvm.DataType(read.source.dtype).bits)
-        if math.prod(extents[column + 1 :]) <= _lines_held(read, variables[row], bits, target):
+        if math.prod(extents[column + 1 :]) <= _lines_held(steps[row], bits, target):
             continue
         inner = {}
         for axis in (row, column):
@@ -44,26 +47,45 @@ def tile_turned(sch: Schedule, block: object, target: Target) -> list:
     return []
 
 
-def _lines_held(read: tirx.BufferRegion, row: tirx.Var, bits: int, target: Target) -> int:
-    """Cache lines that L1 holds of those that lie one step of `row` apart.
+def _lines_held(step: int | None, bits: int, target: Target) -> int:
+    """Cache lines that L1 holds of those that lie a step of numbers of `bits` apart.
 
     A step by a power of two uses a few of its sets only.
     """
     lines = target.l1d_bytes // LINE_BYTES
-    place = _place([part.min for part in read.region], row)
-    sizes = [_static(size) for size in read.source.shape]
-    if place is None or None in sizes:
+    if step is None:
         return lines
-    step, odd = divmod(math.prod(sizes[place + 1 :]) * bits // 8, LINE_BYTES)
+    step, odd = divmod(step * bits // 8, LINE_BYTES)
     return lines if odd else lines // math.gcd(step, max(1, lines // L1_WAYS))
 
 
-def _last_axis(variables: list[tirx.Var], part: tirx.BufferRegion) -> int | None:
-    return _place(variables, part.region[-1].min) if part.region else None
+def _contiguous(steps: list[int | None]) -> int | None:
+    """The axis along which neighbours lie side by side."""
+    return next((axis for axis, step in reversed(list(enumerate(steps))) if step == 1), None)
 
 
-def _place(variables: list[tirx.Var], index: tirx.Expr) -> int | None:
-    return next((n for n, var in enumerate(variables) if var.same_as(index)), None)
+def _steps(part: tirx.BufferRegion, axes: Sequence[tirx.IterVar]) -> list[int | None]:
+    """How far apart in memory neighbours along each axis are; None where that differs.
+
+    Reshapes that were fused to a transpose cut indices in pieces: they are put together again.
+    """
+    if any(_static(place.extent) != 1 for place in part.region):
+        return [None] * len(axes)
+    analyzer = tvm.sym.Analyzer()
+    for axis in axes:
+        analyzer.bind(axis.var, axis.dom)
+    offset: tirx.Expr = tirx.IntImm("int64", 0)
+    for place, size in zip(part.region, part.source.shape, strict=True):
+        offset = offset * size + place.min
+    offset = analyzer.simplify(offset)
+
+    def step(var: tirx.Var) -> int | None:
+        beside = tvm_ffi.structural_map(
+            offset, (tirx.Var, lambda node: node + 1 if node.same_as(var) else node)
+        )
+        return _static(analyzer.simplify(beside - offset))
+
+    return [step(axis.var) for axis in axes]
 
 
 def _static(size: tirx.Expr) -> int | None:
