@@ -43,6 +43,40 @@ def test_a_scheduled_kernel_is_vectorised_by_llvm(name):
     assert any(li.startswith("vfmadd") and "ymm" in li for li in instructions(expanded, AVX2))
 
 
+def _without_nan(x: tirx.Expr) -> tirx.Expr:
+    return tirx.Select(tirx.isnan(x), tirx.const(7, "float32"), x)
+
+
+def test_what_is_nan_is_seen_in_vectors():
+    scheduled, _ = schedule(_kernel(_without_nan), resolve(AVX2))
+    kernel = expand_math(scheduled)
+    assert any("cmp" in line and "ymm" in line for line in instructions(kernel, AVX2))
+    values = np.random.default_rng(4).standard_normal((64, 96)).astype(np.float32)
+    values.flat[:6] = (np.nan, -np.nan, np.inf, -np.inf, 0, 1e-45)
+    x, y = (tvm.runtime.tensor(v) for v in (values, np.zeros_like(values)))
+    built(kernel, AVX2)["main"](x, y)
+    wanted = np.where(np.isnan(values), np.float32(7), values)
+    np.testing.assert_array_equal(y.numpy(), wanted)
+
+
+@pytest.mark.parametrize("pick, exact", [(tirx.max, np.maximum), (tirx.min, np.minimum)])
+def test_the_larger_and_the_smaller_keep_nan(pick, exact):
+    values = np.random.default_rng(4).standard_normal((64, 96)).astype(np.float32)
+    values.flat[:8] = (np.nan, 1, np.inf, -np.inf, np.nan, np.inf, -np.nan, -np.inf)
+
+    def compute(x: tirx.Expr) -> tirx.Expr:
+        other = tirx.const(0.25, "float32")
+        return tirx.Select(tirx.isnan(x), x, pick(x, other))
+
+    scheduled, _ = schedule(_kernel(compute), resolve(AVX2))
+    kernel = expand_math(scheduled)
+    code = instructions(kernel, AVX2)
+    assert any(line.startswith(("vmaxps", "vminps")) and "ymm" in line for line in code)
+    x, y = (tvm.runtime.tensor(v) for v in (values, np.zeros_like(values)))
+    built(kernel, AVX2)["main"](x, y)
+    np.testing.assert_array_equal(y.numpy(), exact(values, np.float32(0.25)))
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_keeps_the_numbers(name):
     call, exact = CALLS[name]

@@ -3,9 +3,10 @@
 Before   y[i] = T.tanh(x[i])          # a libm call for each element
 After    y[i] = T.Let(T.min(1, T.max(-1, x * slope)), where={x: x[i], square: ..., ...})
 
-The logarithm of 1 + x is a function of its own. For kernels that TVM's own lowering wrote; rules of
-ours call `vector_math` themselves. Leaves calls in types other than float32 alone, and functions
-that are not in the table.
+The logarithm of 1 + x is a function of its own. Whether a value is NaN is read from its bits, and
+the larger of two that keeps NaN is one intrinsic: of calls LLVM makes no vectors. For kernels that
+TVM's own lowering wrote; rules of ours call `vector_math` themselves. Leaves calls in types other
+than float32 alone, and functions that are not in the table.
 """
 
 from __future__ import annotations
@@ -33,16 +34,46 @@ def expand_math(function: tirx.PrimFunc) -> tirx.PrimFunc:
     To be run after scheduling, which is about loop nests and needs no arithmetic in its way, and
     before code generation, whose vectoriser takes what comes out as any other arithmetic.
     """
+    function = tvm_ffi.structural_map(function, (tirx.Select, _keep_nan))
     return tvm_ffi.structural_map(function, (tvm.ir.Call, _expand))
 
 
+def _keep_nan(chosen: tirx.Select) -> tirx.Expr:
+    """The larger or smaller of two, NaN where one is: LLVM has an intrinsic for that.
+
+    Of the choice it makes stores with a mask, which a Zen 3 takes for a subroutine.
+    """
+    asked, picked = chosen.condition, chosen.false_value
+    kind = _EXTREMES.get(type(picked))
+    if kind is None or getattr(getattr(asked, "op", None), "name", "") != "tirx.isnan":
+        return chosen
+    same = tvm_ffi.structural_equal
+    if not all(same(asked.args[0], one) for one in (chosen.true_value, picked.a)):
+        return chosen
+    if str(picked.ty.dtype) not in ("float32", "float64"):
+        return chosen
+    return tirx.call_llvm_pure_intrin(str(picked.ty.dtype), kind, picked.a, picked.b)
+
+
+_EXTREMES = {tirx.Max: "llvm.maximum", tirx.Min: "llvm.minimum"}
+
+
 def _expand(call: tvm.ir.Call) -> tirx.Expr:
-    expansion = _EXPANSIONS.get(getattr(call.op, "name", ""))
+    name = getattr(call.op, "name", "")
+    if name == "tirx.isnan" and str(call.args[0].ty.dtype) == "float32":
+        return _is_nan(call.args[0])
+    expansion = _EXPANSIONS.get(name)
     if expansion is None or not str(call.ty.dtype).startswith("float32"):
         return call
     if expansion is vector_math.log and (small := _beside_one(call.args[0])) is not None:
         return vector_math.log1p(small)
     return expansion(*call.args)
+
+
+def _is_nan(x: tirx.Expr) -> tirx.Expr:
+    """Whether the exponent is full and the fraction is not 0 (IEEE 754-2019, section 3.4)."""
+    without_sign, infinity = (tirx.IntImm("int32", bits) for bits in (0x7FFFFFFF, 0x7F800000))
+    return (tirx.reinterpret("int32", x) & without_sign) > infinity
 
 
 def _beside_one(x: tirx.Expr) -> tirx.Expr | None:
