@@ -168,6 +168,8 @@ KINDS: dict[str, Callable[[], onnx.ModelProto]] = {
     "product of two values": lambda: _of_values((1, 512, 512), (1, 512, 512)),
     "products of two values": lambda: _of_values((12, 128, 64), (12, 64, 128)),
     "one row by a value": lambda: _of_values((1, 1, 1024), (1, 1024, 1024)),
+    "few rows by values": lambda: _of_values((12, 4, 64), (12, 64, 512)),
+    "small products of values": lambda: _of_values((256, 16, 16), (256, 16, 16)),
     "Einsum": _einsum,
     "attention of an image": lambda: _image_attention(4, 256, 20),
     "attention of columns": lambda: _column_attention(12, 768, 128),

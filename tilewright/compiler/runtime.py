@@ -34,9 +34,6 @@ from tilewright.compiler.standalone.machine import (
 from tilewright.errors import ArtifactError, InputError, OptionError
 from tilewright.targets import Target, host
 
-# Runs once: input arrays and a number of threads to output arrays.
-Run = Callable[[Sequence[np.ndarray], int], list[np.ndarray]]
-
 _CPU = 1  # kDLCPU
 _POOLED_ALLOCATOR = 2
 # What TVM's VM and a standalone library say when sizes that must be the same are not.
@@ -85,9 +82,9 @@ class Module:
     def __call__(self, *arrays: Any) -> np.ndarray | tuple[np.ndarray, ...]:
         """Run once: `module(x)`, `module(x, y)` or `module({"x": x, "y": y})`.
 
-        Takes numpy arrays and anything with DLPack; copies only what is not contiguous or
-        not on a 64-byte boundary. Returns an array, or a tuple in output order. Raises
-        InputError when a name, dtype or shape does not fit.
+        Takes numpy arrays and anything with DLPack; copies only what is not contiguous, and for
+        a model that TVM's VM runs what is not on a 64-byte boundary. Returns an array, or a tuple
+        in output order. Raises InputError when a name, dtype or shape does not fit.
         """
         given = self._by_position(arrays)
         read = [_array(spec, array) for spec, array in zip(self.inputs, given, strict=True)]
@@ -186,7 +183,7 @@ class _Machine:
     The room is kept: the system takes longer to give fresh memory than copying an image takes.
     """
 
-    def __init__(self, run: Run, inputs: int) -> None:
+    def __init__(self, run: _VmRun | StandaloneMachine, inputs: int) -> None:
         self.run = run
         self._rooms = [np.empty(0, np.uint8)] * inputs
 
@@ -194,8 +191,7 @@ class _Machine:
         """Input `number` itself when kernels can read it there, else an aligned copy."""
         if not array.size:
             return _empty_like(array)
-        flags = array.flags
-        if flags.c_contiguous and flags.writeable and address_of(array) % ALIGNMENT == 0:
+        if self.run.reads(array):
             return array
         room = self._rooms[number]
         if room.shape != array.shape or room.dtype != array.dtype:
@@ -308,6 +304,12 @@ class _VmRun:
     ) -> None:
         self._vm, self._main, self._weights = vm, vm["main"], weights
         self._set_threads, self._single = set_threads, single
+
+    @staticmethod
+    def reads(array: np.ndarray) -> bool:
+        """Whether TVM takes an array as it is."""
+        flags = array.flags
+        return flags.c_contiguous and flags.writeable and address_of(array) % ALIGNMENT == 0
 
     def __call__(self, arrays: Sequence[np.ndarray], threads: int) -> list[np.ndarray]:
         self._set_threads(threads)

@@ -49,6 +49,17 @@ def test_many_tiles_and_long_sums(m, k, n):
     close(y, x.astype("f8") @ w, k)
 
 
+@pytest.mark.parametrize(
+    ("m", "k", "n", "kernels"), [(4, 300, 400, 1), (16, 16, 16, 1), (40, 100, 130, 2)]
+)
+def test_w_is_packed_where_that_pays(m, k, n, kernels):
+    x, w = floats(0, (3, m, k), (3, k, n))
+    call = group(GemmSpec("float32", x.shape, w.shape, False), (3, m, n), x=x, w=w)
+    arguments = tuple(Argument(a.shape, "float32") for a in (x, w))
+    _, lowered = lower(dataclasses.replace(call, arguments=arguments), AVX2)
+    assert len(lowered.launches) == kernels
+
+
 def test_a_batch_of_weights_that_are_known():
     x, w = floats(0, (4, 9, 20), (4, 20, 33))
     name, y = run(GemmSpec("float32", x.shape, w.shape, True), (4, 9, 33), x=x, w=w)

@@ -12,7 +12,7 @@ import numpy as np
 
 from tilewright.compiler.small_types import STORED
 
-# Kernels are compiled for parameters that start on this boundary (TVM's kAllocAlignment).
+# Results begin on this boundary, where vectors cross no cache lines; arguments of TVM's VM must.
 ALIGNMENT = 64
 # Of an output up to here a copy takes less time than finding memory where kernels can write.
 SMALL_BYTES = 16 * 1024
@@ -101,6 +101,11 @@ class StandaloneMachine:
         self._watcher: Any = None
         self._raised: Exception | None = None
 
+    @staticmethod
+    def reads(array: np.ndarray) -> bool:
+        """Whether kernels can read an array as it is."""
+        return array.flags.c_contiguous and array.flags.aligned
+
     def __call__(self, arrays: Sequence[np.ndarray], threads: int) -> list[np.ndarray]:
         """Run once. Raises RuntimeError with what the library says, or what a watcher raised."""
         if self._places or self._sized is None:
@@ -184,11 +189,13 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def address_of(array: np.ndarray) -> int:
-    """Where the elements of a contiguous array begin that may be written.
+    """Where the elements of a contiguous array begin.
 
-    In a quarter of the time that `array.ctypes.data` takes.
+    Of one that may be written in a quarter of the time that `array.ctypes.data` takes.
     """
-    return ctypes.addressof(_BYTE.from_buffer(array)) if array.size else array.ctypes.data
+    if array.size and array.flags.writeable:
+        return ctypes.addressof(_BYTE.from_buffer(array))
+    return array.ctypes.data
 
 
 def _first_use(name: str, inputs: Sequence[dict[str, Any]]) -> tuple[int, int]:

@@ -204,7 +204,9 @@ static int ensure_workspace(struct tilewright_model *model) {
 /* Where kernels find input or output `number` that the caller has at `theirs`. */
 static void *usable(struct tilewright_model *model, int32_t number, const void *theirs) {
   size_t bytes = tilewright_bytes(model, number);
-  if (theirs && (uintptr_t)theirs % ALIGNMENT == 0) return (void *)(uintptr_t)theirs;
+  int32_t bits = model->plan->tensor[number].bits;
+  uintptr_t element = bits > 8 ? (uintptr_t)bits / 8 : 1;
+  if (theirs && (uintptr_t)theirs % element == 0) return (void *)(uintptr_t)theirs;
   if (!model->aligned[number] || model->aligned_bytes[number] < bytes) {
     free(model->aligned[number]);
     model->aligned[number] = aligned_memory(bytes);
@@ -338,7 +340,7 @@ static int bind(struct tilewright_model *model, const void *const *inputs, void 
     size_t bytes = tilewright_bytes(model, i);
     if (!theirs && bytes) return fail(model, "an input or output is NULL");
     void *ours = usable(model, i, theirs);
-    if (!ours) return fail(model, "no memory for an input or output that is not aligned");
+    if (!ours) return fail(model, "no memory for an input or output whose elements are not aligned");
     if (is_input && ours != theirs && bytes) memcpy(ours, theirs, bytes);
     model->tensors[i].data = ours;
   }

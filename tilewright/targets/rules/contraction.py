@@ -59,6 +59,7 @@ class Product:
     the next, so that each is computed as if it were alone, without a tail.
 
     With `lines` the panels of b are packed by cache lines: [panel][line][k][columns of a line].
+    Where `b_row` is not 0, b is not packed: [k][n], with rows of that length.
 
     `neighbours(m, count)` says where rows m ... m + count begin, if that is quicker together.
     """
@@ -73,6 +74,7 @@ class Product:
     row_step: int = 0
     repeats: Index = 1
     lines: bool = False
+    b_row: int = 0
     neighbours: Callable[[Index, int], list[Index]] | None = None
 
     @property
@@ -288,6 +290,9 @@ class _Nest:
     def _panel(self, panel: tirx.Expr, width: int) -> Panel:
         """Panel number `panel`, of which `width` columns are wanted."""
         product, wide = self._product, self._wide
+        if product.b_row:
+            start = product.b_base + panel * wide
+            return Panel(product.b, start, product.b_row, width, packed=False)
         # All panels before this one are full.
         base = product.b_base + panel * (self._depth * wide)
         stride, lines = -(-width // self._lanes) * self._lanes, self._depth if product.lines else 0
@@ -299,6 +304,8 @@ class _Nest:
         """What tile `number` of a block fetches, `height` rows before row `after`."""
         product, tiles = self._product, self._blocking.tiles
         reduction = product.reduction
+        if product.b_row:
+            return ()
         if product.lines:
             return next_lines(b)
         if self._b_leaves_l2:

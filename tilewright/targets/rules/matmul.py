@@ -2,8 +2,9 @@
 
     out[b, m, n] = epilogue(sum over k of x[b, m, k] * w[b, k, n])
 
-Packing reads and writes w once, which is little beside a product of many rows. Weights that are
-known are packed at compile time.
+Packing reads and writes w once, which is little beside a product of many rows. Where there are few
+(`few_rows`), or w is so small that its panels are in L1 anyway, w is read as it is. Weights that
+are known are packed at compile time.
 """
 
 from __future__ import annotations
@@ -15,12 +16,20 @@ from tvm import tirx
 from tvm.tirx import Stmt
 
 from tilewright.ops import GemmSpec
-from tilewright.targets.rules.blocking import default_blocking
+from tilewright.targets.rules.blocking import FLOAT_BYTES, default_blocking
 from tilewright.targets.rules.contraction import Product, Store, contraction, contractions
 from tilewright.targets.rules.epilogue import Epilogue, operands_of
+from tilewright.targets.rules.few_rows import MOST_ROWS, few_rows
 from tilewright.targets.rules.packing import packed_columns
 from tilewright.targets.rules.register_tile import Reduction, lanes_of
-from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Rule
+from tilewright.targets.rules.rule import (
+    Given,
+    GroupCall,
+    Launch,
+    Lowered,
+    Names,
+    Rule,
+)
 from tilewright.targets.rules.tir import (
     FEWEST_ELEMENTS,
     Index,
@@ -35,6 +44,9 @@ from tilewright.targets.rules.tir import (
 )
 from tilewright.targets.rules.weighted import WeightedKernel
 from tilewright.targets.target import Target
+
+# A w that takes no more than this share of L1 stays there, whichever way its rows lie.
+PANELS_IN_L1 = 4
 
 
 def _matrices(spec: GemmSpec) -> tuple[int, int]:
@@ -96,6 +108,8 @@ def _lower(call: GroupCall, target: Target) -> Lowered:
     spec: GemmSpec = call.spec
     (count, m), depth, n = _matrices(spec), spec.k, spec.n
     names, lanes, w = Names(call.name), lanes_of(target), call.get("w").array
+    if w is None and m <= MOST_ROWS:
+        return Lowered((_few_rows(call, target),))
     launches = []
     name = names.next("product")
     blocking = default_blocking(name, m, n, depth, target, runs=1)
@@ -105,10 +119,15 @@ def _lower(call: GroupCall, target: Target) -> Lowered:
         return w.reshape(count, depth, n)
 
     packed = packed_columns((count, depth, n), wide, lanes, columns)
-    if w is None:
+    source: Given | int | None = None
+    if plain := w is None and depth * n * FLOAT_BYTES <= target.l1d_bytes // PANELS_IN_L1:
+        source = Given("w")
+    elif w is None:
+        source = len(launches)
         launches.append(_pack(names.next("pack"), spec, packed.shape, wide, lanes))
+    weights = spec.w if plain else packed
     operands = operands_of(spec.epilogue, call)
-    k = WeightedKernel(name, spec.x, packed, call.result.shape, spec.epilogue, operands, lanes)
+    k = WeightedKernel(name, spec.x, weights, call.result.shape, spec.epilogue, operands, lanes)
 
     def nest(i: tirx.Expr) -> tuple[Product, Store]:
         def store(row: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
@@ -121,8 +140,9 @@ def _lower(call: GroupCall, target: Target) -> Lowered:
             row=lambda r: (i * m + r) * depth,
             reduction=Reduction(1, depth),
             b=k.w,
-            b_base=i * packed.shape[1],
+            b_base=i * (depth * n if plain else packed.shape[1]),
             row_step=depth,
+            b_row=n if plain else 0,
         )
         return product, store
 
@@ -130,8 +150,22 @@ def _lower(call: GroupCall, target: Target) -> Lowered:
         body = contraction(nest(index(0))[0], blocking, nest(index(0))[1], target)
     else:
         body = contractions(count, nest, blocking, target)
-    launches.append(k.launch(body, Given("x"), None if w is not None else 0))
+    launches.append(k.launch(body, Given("x"), source))
     return Lowered(tuple(launches))
+
+
+def _few_rows(call: GroupCall, target: Target) -> Launch:
+    """The kernel of a product whose rows are so few that its w is read along its own."""
+    spec: GemmSpec = call.spec
+    (count, m), n, lanes = _matrices(spec), spec.n, lanes_of(target)
+    operands = operands_of(spec.epilogue, call)
+    k = WeightedKernel(call.name, spec.x, spec.w, call.result.shape, spec.epilogue, operands, lanes)
+
+    def store(number: tirx.Expr, row: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
+        return k.store((number * m + row) * n + column, column, width, value)
+
+    body = few_rows(k.x, k.w, (count, m, spec.k, n), store, target)
+    return k.launch(body, Given("x"), Given("w"))
 
 
 MATMUL = Rule("matmul", GemmSpec, _refuses, _lower)

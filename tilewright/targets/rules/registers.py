@@ -17,6 +17,7 @@ from tvm import tirx
 from tvm.s_tir import SBlock
 from tvm.tirx import AllocBuffer
 
+from tilewright.targets.rules.any_address import from_any_address
 from tilewright.targets.rules.named_values import keep_named
 
 # The name of the pipeline for `relax.build(tir_pipeline=...)` and `tirx.build(pipeline=...)`.
@@ -51,6 +52,7 @@ def _pipeline() -> tuple:
 
     @tvm.transform.module_pass(opt_level=0)
     def lowered(mod: tvm.IRModule, context: tvm.transform.PassContext) -> tvm.IRModule:
+        mod = from_any_address(mod)
         if any(_has_blocks(function) for function in mod.functions.values()):
             return passes(mod)
         with tvm.transform.PassContext(config=dict(context.config), disabled_pass=_FOR_BLOCKS):

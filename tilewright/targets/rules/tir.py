@@ -210,16 +210,17 @@ def pieces(length: int, lanes: int) -> list[tuple[int, int]]:
 
 def copy(y: Flat, at: Index, x: Flat, source: Index, length: int, lanes: int) -> Stmt:
     """y[at ...] = x[source ...], `length` elements in vectors."""
-    return _runs(length, lanes, lambda i, n: y.store(at + i, x.load(source + i, n), n))
+    return by_vectors(length, lanes, lambda i, n: y.store(at + i, x.load(source + i, n), n))
 
 
 def fill(y: Flat, at: Index, length: int, lanes: int, value: float = 0.0) -> Stmt:
     """y[at ...] = value, `length` elements in vectors."""
     dtype = str(y.buffer.dtype)
-    return _runs(length, lanes, lambda i, n: y.store(at + i, number(value, dtype, n), n))
+    return by_vectors(length, lanes, lambda i, n: y.store(at + i, number(value, dtype, n), n))
 
 
-def _runs(length: int, lanes: int, move: Callable[[Index, int], Stmt]) -> Stmt:
+def by_vectors(length: int, lanes: int, move: Callable[[Index, int], Stmt]) -> Stmt:
+    """`move(start, lanes)` for the whole vectors of `length` elements, then for what is left."""
     full, rest = divmod(length, lanes)
     steps = [loop(full, lambda i: move(i * lanes, lanes), "i")] if full else []
     return seq([*steps, *(move(full * lanes + at, n) for at, n in pieces(rest, lanes))])

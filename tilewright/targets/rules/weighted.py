@@ -27,16 +27,19 @@ class WeightedKernel:
         self,
         name: str,
         x_shape: Shape,
-        weights: Packed,
+        weights: Packed | Shape,
         y_shape: Shape,
         steps: tuple[Step, ...],
         arrays: Sequence[Operand],
         lanes: int,
     ) -> None:
-        """`arrays` are the operands of `steps`; the columns of y are its last axis."""
+        """`weights` is their shape alone where they are not known; `arrays` are the operands of
+        `steps`. The columns of y are its last axis.
+        """
         kernel = Kernel(name)
         self.x = kernel.param(x_shape, "float32", "x")
-        self.w = kernel.param(weights.shape, "float32", "w")
+        shape = weights.shape if isinstance(weights, Packed) else weights
+        self.w = kernel.param(shape, "float32", "w")
         operands, self._inputs = epilogue_operands(kernel, arrays, y_shape[-1], y_shape, lanes)
         self.y = kernel.param(y_shape, "float32", "y")
         self.epilogue = Epilogue(steps, operands)
@@ -51,10 +54,14 @@ class WeightedKernel:
         self,
         body: Stmt,
         x: Given | int,
-        weights: int | None = None,
+        weights: Given | int | None = None,
         also: tuple[Shape, ...] = (),
     ) -> Launch:
-        """The call; result `weights` stands for those packed before, `also` are more results."""
+        """The call; `also` are more results.
+
+        `weights` says what they are read from where they are not known: an argument, or the number
+        of an earlier result.
+        """
         w = self._weights if weights is None else weights
         finished = self.kernel.finish(body)
         return Launch(finished, (x, w, *self._inputs), self._y_shape, "float32", also)
