@@ -24,7 +24,9 @@ def lower_resize(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     if not (known and ours and str(x.ty.dtype) == "float32"):
         return tvm.ir.Op.get("relax.image.resize2d").get_attr("FLegalize")(bb, call)
     how = str(attrs.coordinate_transformation_mode)
-    for axis in (2, 3):
+    # Rows are picked whole, numbers of a row one by one: these in the image that has fewer rows.
+    taller = int(call.ty.shape[2]) > int(x.ty.shape[2])
+    for axis in (3, 2) if taller else (2, 3):
         before, after = int(x.ty.shape[axis]), int(call.ty.shape[axis])
         if before != after:
             x = bb.emit(_along(bb, x, axis, neighbours(before, after, how)))

@@ -71,6 +71,13 @@ def test_the_parts_of_a_reshaped_transpose_keep_their_numbers():
         np.testing.assert_array_equal(ours.numpy(), part)
 
 
+def test_a_factor_for_each_row_has_no_tile():
+    x, factor = te.placeholder((64, 4000), "float32"), te.placeholder((64, 1), "float32")
+    y = topi.multiply(x, factor)
+    function = te.create_prim_func([x, factor, y]).with_attr("tirx.noalias", True)
+    assert _loops(schedule(function, AVX2)[0]) == [64, 4000]
+
+
 def test_a_single_number_has_no_tile():
     x = te.placeholder((), "float32", name="x")
     function = te.create_prim_func([x, topi.nn.relu(x)]).with_attr("tirx.noalias", True)

@@ -36,6 +36,8 @@ def tile_turned(sch: Schedule, block: object, target: Target) -> list:
         column = _contiguous(steps)
         if None in (row, column) or column >= row or None in extents[column:]:
             continue
+        if steps[row] == 0:
+            continue  # A table by column: a row reads one number of it.
         bits = max(8, tvm.DataType(read.source.dtype).bits)
         if math.prod(extents[column + 1 :]) <= _lines_held(steps[row], bits, target):
             continue
