@@ -1,6 +1,6 @@
 """What a model takes beside its runs.
 
-    python -m benchmarks.footprint [--models NAME ...] [--runs 5] [--zoo DIR]
+    python -m benchmarks.footprint [--models NAME ...] [--runs 5] [--zoo DIR] [--resume]
 
 Seconds of `tilewright compile` (the whole command, unchecked) with an empty kernel cache and again
 with what it left there; the size of the library over that of the weights, and below -O3; loading
@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
-from benchmarks.latency import write_inputs
+from benchmarks.latency import earlier, write_inputs
 from benchmarks.models import MODELS, OUTSIDE
 from tilewright.compiler.sections import read_manifest
 
@@ -70,15 +70,18 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=5)
     default = Path(os.environ.get("TILEWRIGHT_ZOO", "zoo"))
     parser.add_argument("--zoo", type=Path, default=default, help="folder made by tools.zoo")
+    parser.add_argument("--resume", action="store_true", help="leave out what is measured already")
     parser.add_argument("--output", default=NAME, help="name of the results file")
     arguments = parser.parse_args(words)
-    rows = {}
+    rows = earlier(arguments.output) if arguments.resume else {}
     for name in arguments.models:
+        if name in rows:
+            continue
         rows[name] = measure(name, arguments.zoo / "models" / f"{name}.onnx", arguments.runs)
-        path = machine.write(arguments.output, {"runs": arguments.runs, "models": rows})
+        machine.write(arguments.output, {"runs": arguments.runs, "models": rows})
         print(f"{name}: {_line(rows[name])}", file=sys.stderr)
     print_table(rows)
-    print(f"raw figures in {path}")
+    print(f"raw figures in {machine.RESULTS / arguments.output}.json")
     return 0
 
 
