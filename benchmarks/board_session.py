@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -83,8 +84,8 @@ def _board(root: Path) -> Iterator[None]:
     """A server in the root file system."""
     host, port = ADDRESS
     serve = ["board", "serve", "--key", KEY, "--host", host, "--port", str(port)]
-    command = ["chroot", root, "/usr/bin/python3", "-m", "tilewright", *serve]
-    environment = {"PYTHONPATH": "/opt/site", "PATH": "/usr/bin:/bin", "HOME": "/root"}
+    command = [shutil.which("chroot"), root, "/usr/bin/python3", "-m", "tilewright", *serve]
+    environment = {"PYTHONPATH": "/opt/site", "PATH": "/usr/sbin:/usr/bin:/bin", "HOME": "/root"}
     server = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
     try:
         yield
