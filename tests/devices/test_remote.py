@@ -69,13 +69,14 @@ def test_what_a_board_cannot_do_loses_it(device):
         device._ask(do="dance")
 
 
-def test_the_wrong_key_is_told(board):
+def test_the_wrong_key_is_told(board, capfd):
     with pytest.raises(OptionError, match="does not answer") as info:
         facts_of(Where(("127.0.0.1", board.port), "wrong"))
     assert "--key wrong" in info.value.hint
+    assert "Traceback" not in capfd.readouterr().err
 
 
-def test_nobody_there_is_told(monkeypatch):
+def test_nobody_there_is_told(monkeypatch, capfd):
     monkeypatch.setattr(remote, "CONNECT_SECONDS", 2.0)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -84,3 +85,4 @@ def test_nobody_there_is_told(monkeypatch):
         facts_of(Where(address, KEY))
     with pytest.raises(OptionError, match="no tracker answers"):
         free_devices(Where(address, KEY, tracked=True))
+    assert "Traceback" not in capfd.readouterr().err

@@ -108,12 +108,7 @@ class RemoteDevice:
 
 def _talk(where: Where, send: Send, commands: Iterable[dict[str, Any]]) -> None:
     """The process with the connection: hands questions on, and answers back."""
-    from tvm import rpc
-
-    if where.tracked:
-        session = rpc.connect_tracker(*where.address).request(where.key, max_retry=1)
-    else:
-        session = rpc.connect(*where.address, where.key)
+    session = _connected(where)
     call = session.get_function(CALL)
     send(**json.loads(call(json.dumps({"do": "facts"}))))
     for job in commands:
@@ -123,6 +118,20 @@ def _talk(where: Where, send: Send, commands: Iterable[dict[str, Any]]) -> None:
         said = json.loads(call(json.dumps(job)))
         # "failure" is what ends this process: of a trial, it must not.
         send(**({"trial": said["failure"]} if "failure" in said else said))
+
+
+def _connected(where: Where) -> Any:
+    """TVM's session with a board. Raises TrialFailed where there is none."""
+    from tvm import rpc
+
+    try:
+        if where.tracked:
+            return rpc.connect_tracker(*where.address).request(where.key, max_retry=1)
+        return rpc.connect(*where.address, where.key)
+    except Exception as error:
+        # TVM has no class of its own for it, and says which check of its source failed.
+        said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise TrialFailed(said.rpartition("is false: ")[2]) from error
 
 
 def _packed(files: Iterable[Path]) -> bytearray:
