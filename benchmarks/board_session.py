@@ -67,6 +67,7 @@ def main(words: Sequence[str] | None = None) -> int:
             devices=where,
         )
         seconds = time.perf_counter() - begun
+        del found["db"]
         result = {"board": facts, "seconds": seconds, "trials": _trials(db), "session": found}
         machine.write(NAME, result)
         result["compiled"] = _compiled(model, arguments.target, db, Path(folder) / "bundle")

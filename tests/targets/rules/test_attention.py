@@ -20,7 +20,7 @@ from tilewright.targets.rules.rule import Argument, GroupCall
 SPLIT = (0, 2, 1, 3)
 
 
-def _spec(
+def spec_of(
     sizes: tuple[int, ...], operands: tuple[Operand, ...], y: tuple[View, ...], fields: dict
 ) -> AttentionSpec:
     """`sizes`: batch, heads, heads of keys, queries, keys, size of a head, of a value."""
@@ -41,10 +41,10 @@ def _joint(batch: int, heads: int, tokens: int, size: int, **fields: object) -> 
 
     operands = (operand(0, SPLIT), operand(1, (0, 2, 3, 1)), operand(2, SPLIT))
     y = (("transpose", SPLIT), ("reshape", (batch, tokens, width)))
-    return _spec((batch, heads, heads, tokens, tokens, size, size), operands, y, fields)
+    return spec_of((batch, heads, heads, tokens, tokens, size, size), operands, y, fields)
 
 
-def _cross(
+def cross(
     lead: tuple[int, int, int], queries: int, keys: int, sizes: tuple[int, int], **fields: object
 ) -> AttentionSpec:
     """q, k, v with their own arrays; `lead` is batch, heads, heads of keys."""
@@ -66,7 +66,7 @@ def _cross(
         Operand(1, (batch, shared, keys, size), (*repeated(size), turned)),
         Operand(2, (batch, shared, keys, value_size), repeated(value_size)),
     )
-    return _spec((*lead, queries, keys, size, value_size), operands, (), fields)
+    return spec_of((*lead, queries, keys, size, value_size), operands, (), fields)
 
 
 def _viewed(x: np.ndarray, views: tuple[View, ...]) -> np.ndarray:
@@ -129,7 +129,7 @@ def _arrays(spec: AttentionSpec, seed: int = 0) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _check(
+def check(
     spec: AttentionSpec,
     arrays: dict[str, np.ndarray] | None = None,
     constants: tuple[str, ...] = (),
@@ -159,13 +159,13 @@ def _check(
     size=st.sampled_from((1, 3, 8, 17, 32)),
 )
 def test_slices_of_a_projection(batch, heads, tokens, size):
-    _check(_joint(batch, heads, tokens, size))
+    check(_joint(batch, heads, tokens, size))
 
 
 def test_every_vector_width():
     for target in CATALOG:
         if target.name in ("x86-64", "x86-64-avx", "x86-64-avx2"):
-            _check(_joint(1, 2, 37, 16), target=target)
+            check(_joint(1, 2, 37, 16), target=target)
 
 
 @settings(max_examples=examples(8), deadline=None)
@@ -176,12 +176,12 @@ def test_every_vector_width():
     shared=st.sampled_from((1, 2, 4)),
 )
 def test_cross_attention_with_shared_keys(queries, keys, sizes, shared):
-    _check(_cross((2, 4, shared), queries, keys, sizes))
+    check(cross((2, 4, shared), queries, keys, sizes))
 
 
 def test_several_blocks_of_keys_and_stretches_of_queries():
     """More keys than a block has, and more queries than a piece."""
-    _check(_cross((1, 1, 1), 301, 557, (16, 24)))
+    check(cross((1, 1, 1), 301, 557, (16, 24)))
 
 
 MASKS = {
@@ -199,25 +199,25 @@ MASKS = {
 @pytest.mark.parametrize("mask", ["add", "where_keep", "where_drop"])
 def test_masks(mask, shape, constant):
     fill = None if mask == "add" else -1e4
-    spec = _cross((2, 3, 3), 19, 21, (8, 8), mask=mask, mask_shape=shape, fill=fill, guarded=True)
-    _check(spec, constants=("mask",) if constant else ())
+    spec = cross((2, 3, 3), 19, 21, (8, 8), mask=mask, mask_shape=shape, fill=fill, guarded=True)
+    check(spec, constants=("mask",) if constant else ())
 
 
 def test_bias_before_the_mask_and_cap():
-    spec = _cross((2, 3, 3), 19, 21, (8, 8), mask="add", mask_shape=(2, 1, 1, 21), guarded=True)
-    _check(replace(spec, bias=(1, 3, 19, 21), softcap=2.0))
+    spec = cross((2, 3, 3), 19, 21, (8, 8), mask="add", mask_shape=(2, 1, 1, 21), guarded=True)
+    check(replace(spec, bias=(1, 3, 19, 21), softcap=2.0))
 
 
 @pytest.mark.parametrize("guarded", [True, False])
 @pytest.mark.parametrize("keys", [21, 600])
 def test_rows_without_keys_are_nan_or_0(keys, guarded):
-    spec = _cross((1, 1, 1), 9, keys, (8, 8), mask="add", mask_shape=(1, 1, 9, keys))
+    spec = cross((1, 1, 1), 9, keys, (8, 8), mask="add", mask_shape=(1, 1, 9, keys))
     arrays = _arrays(spec)
     arrays["mask"][:, :, 3] = -np.inf
     # Hidden in the first blocks only: what comes later must not suffer.
     arrays["mask"][:, :, 4, :-2] = -np.inf
     arrays["mask"][:, :, 4, -2:] = 0
-    y = _check(replace(spec, guarded=guarded), arrays)
+    y = check(replace(spec, guarded=guarded), arrays)
     assert np.isfinite(np.delete(y, 3, axis=2)).all()
     assert (y[:, :, 3] == 0).all() if guarded else np.isnan(y[:, :, 3]).all()
 
@@ -226,11 +226,11 @@ def test_rows_without_keys_are_nan_or_0(keys, guarded):
 def test_causal_mask_is_not_read(queries, keys):
     shape = (queries, keys)
     mask = np.where(np.tri(*shape, dtype=bool), np.float32(0), np.float32(-np.inf))
-    spec = _cross((1, 2, 2), *shape, (8, 8), mask="add", mask_shape=shape)
+    spec = cross((1, 2, 2), *shape, (8, 8), mask="add", mask_shape=shape)
     arrays = _arrays(spec) | {"mask": mask}
     spec = replace(spec, causal=True, fill=-np.inf)
     exact = _exact(spec, arrays)
-    _check(spec, arrays | {"mask": mask}, constants=("mask",))
+    check(spec, arrays | {"mask": mask}, constants=("mask",))
     assert np.isfinite(exact).all()
 
 
@@ -238,6 +238,6 @@ def test_nan_stays_in_its_row():
     spec = _joint(1, 1, 21, 8)
     arrays = _arrays(spec)
     arrays["q"][0, 3, :8] = np.nan
-    y = _check(spec, arrays)
+    y = check(spec, arrays)
     assert np.isnan(y[0, 3]).all()
     assert np.isfinite(np.delete(y, 3, axis=1)).all()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.examples import examples
-from tests.targets.rules.test_attention import _check, _cross, _spec
+from tests.targets.rules.test_attention import check, cross, spec_of
 from tilewright.ops.attention import Operand
 from tilewright.targets.rules.attention_rows import in_rows
 from tilewright.targets.rules.rule import Argument, Given, GroupCall
@@ -31,7 +31,7 @@ def _columns(heads, queries, keys, sizes, parted):
         operand(2, keys, value_size, TURNED),
     )
     y = (TURNED, *(() if parted else (("reshape", (2, heads * value_size, queries)),)))
-    return _spec((2, heads, heads, queries, keys, *sizes), operands, y, {})
+    return spec_of((2, heads, heads, queries, keys, *sizes), operands, y, {})
 
 
 def _call(spec, shape):
@@ -49,7 +49,7 @@ def _call(spec, shape):
     parted=st.booleans(),
 )
 def test_columns(heads, queries, keys, sizes, parted):
-    _check(_columns(heads, queries, keys, sizes, parted))
+    check(_columns(heads, queries, keys, sizes, parted))
 
 
 def test_columns_whose_heads_are_to_be_parted_are_read_with_channels_last():
@@ -65,8 +65,22 @@ def test_columns_of_heads_are_copied():
     assert rows.spec.k.shape == (2, 3, 21, 8) and rows.spec.v.shape == (2, 3, 21, 5)
 
 
+def test_what_has_no_strides_with_its_channels_last_is_copied():
+    """Keys are cut out of channels and lines as one axis; with channels last it is two."""
+    heads, keys, size = 2, 7, 8
+    cut = ("slice", (1, 0, heads * size, 1))
+    k = Operand(1, (1, 6, 3, keys), (("reshape", (1, 18, keys)), cut))
+    k = Operand(1, k.shape, (*k.views, ("reshape", (1, heads, size, keys))))
+    q = Operand(0, (1, heads, 5, size), ())
+    v = Operand(2, (1, heads, keys, size), ())
+    spec = spec_of((1, heads, heads, 5, keys, size, size), (q, k, v), (), {})
+    rows = in_rows(_call(spec, (1, heads, 5, size)))
+    assert rows.sources == (Given("q"), 0, Given("v"))
+    check(spec)
+
+
 def test_what_lies_in_rows_is_read_as_it_is():
-    spec = _cross((2, 3, 3), 19, 21, (8, 8))
+    spec = cross((2, 3, 3), 19, 21, (8, 8))
     rows = in_rows(_call(spec, (2, 3, 19, 8)))
     assert rows.spec == spec and not rows.launches and not rows.copied
     assert all(source == Given(role) for source, role in zip(rows.sources, "qkv", strict=True))
@@ -74,5 +88,5 @@ def test_what_lies_in_rows_is_read_as_it_is():
 
 @pytest.mark.parametrize("queries, keys", [(64, 64), (301, 557)])
 def test_columns_of_whole_tiles_and_of_many(queries, keys):
-    y = _check(_columns(1, queries, keys, (16, 24), True))
+    y = check(_columns(1, queries, keys, (16, 24), True))
     assert np.isfinite(y).all()

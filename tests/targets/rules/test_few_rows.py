@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.examples import examples
 from tests.targets.rules.convolutions import floats
 from tests.targets.rules.lowering import close
-from tests.targets.rules.test_matmul import _of_values
+from tests.targets.rules.test_matmul import of_values
 from tilewright.ops import GemmSpec, Step
 from tilewright.targets.rules.few_rows import MOST_ROWS
 
@@ -16,7 +16,7 @@ from tilewright.targets.rules.few_rows import MOST_ROWS
 def _check(batch, m, k, n):
     x, w, bias = floats(0, (*batch, m, k), (*batch, k, n), (n,))
     spec = GemmSpec("float32", x.shape, w.shape, False, epilogue=(Step("bias"), Step("relu")))
-    name, y = _of_values(spec, (*batch, m, n), x=x, w=w, bias=bias)
+    name, y = of_values(spec, (*batch, m, n), x=x, w=w, bias=bias)
     assert name == "matmul"
     close(y, np.maximum(x.astype("f8") @ w + bias, 0), k)
 

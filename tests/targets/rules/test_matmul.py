@@ -15,7 +15,7 @@ from tilewright.targets.rules.catalogue import lower
 from tilewright.targets.rules.rule import Argument
 
 
-def _of_values(spec, shape, **arrays):
+def of_values(spec, shape, **arrays):
     """The rule and its result, of a w that only a run tells."""
     call = group(spec, shape, **arrays)
     place = call.roles["w"]
@@ -37,7 +37,7 @@ def test_any_product(batch, shared, m, k, n, seed):
     own = (1,) * len(batch) if shared else batch
     x, w, bias = floats(seed, (*batch, m, k), (*own, k, n), (n,))
     spec = GemmSpec("float32", x.shape, w.shape, False, epilogue=(Step("bias"), Step("relu")))
-    name, y = _of_values(spec, (*batch, m, n), x=x, w=w, bias=bias)
+    name, y = of_values(spec, (*batch, m, n), x=x, w=w, bias=bias)
     assert name == "matmul"
     close(y, np.maximum(x.astype("f8") @ w + bias, 0), k)
 
@@ -45,7 +45,7 @@ def test_any_product(batch, shared, m, k, n, seed):
 @pytest.mark.parametrize(("m", "k", "n"), [(130, 300, 200), (7, 1030, 33), (200, 64, 197)])
 def test_many_tiles_and_long_sums(m, k, n):
     x, w = floats(0, (3, m, k), (3, k, n))
-    _, y = _of_values(GemmSpec("float32", x.shape, w.shape, False), (3, m, n), x=x, w=w)
+    _, y = of_values(GemmSpec("float32", x.shape, w.shape, False), (3, m, n), x=x, w=w)
     close(y, x.astype("f8") @ w, k)
 
 

@@ -53,6 +53,7 @@ class Rows:
 def in_rows(call: GroupCall) -> Rows:
     """How a kernel can compute `call`. Raises ValueError where an operand has no strides."""
     spec: AttentionSpec = call.spec
+    views_of(spec)
     rows, launches = spec, []
     sources: list[Given | int] = []
     readers: dict[tuple[int, bool], Given] = {}
@@ -90,8 +91,10 @@ def _of_channels_last(operand: Operand) -> Operand:
 
 
 def _is_in_rows(spec: AttentionSpec, role: str) -> bool:
-    views = views_of(spec)
-    view = getattr(views, role)
+    try:
+        view = getattr(views_of(spec), role)
+    except ValueError:
+        return False  # With its channels last, what was one axis may be several.
     row, column = _AXES[role]
     if role == "q":
         # Queries are packed one number at a time.

@@ -94,19 +94,6 @@ def bind(value: Index, name: str, body: Callable[[tirx.Expr], Stmt]) -> Stmt:
     return seq([tirx.Bind(var, value), body(var)])
 
 
-def bind_all(
-    values: Sequence[Index], names: Sequence[str], body: Callable[[list[tirx.Expr]], Stmt]
-) -> Stmt:
-    """`body` with every value computed once, under its name."""
-
-    def rest(done: list[tirx.Expr]) -> Stmt:
-        if len(done) == len(values):
-            return body(done)
-        return bind(values[len(done)], names[len(done)], lambda known: rest([*done, known]))
-
-    return rest([])
-
-
 def opaque(value: Index, name: str, body: Callable[[tirx.Expr], Stmt]) -> Stmt:
     """As `bind`, for a value whose definition TVM shall not look into.
 
@@ -119,15 +106,25 @@ def opaque(value: Index, name: str, body: Callable[[tirx.Expr], Stmt]) -> Stmt:
     return seq([made, place.store(0, value), body(place.load(0))])
 
 
-def opaque_all(values: Sequence[Index], name: str, body: Callable[[list[tirx.Expr]], Stmt]) -> Stmt:
-    """`body` with every value computed once, as `opaque` does."""
+def bind_all(
+    values: Sequence[Index],
+    names: Sequence[str],
+    body: Callable[[list[tirx.Expr]], Stmt],
+    one: Callable[[Index, str, Callable[[tirx.Expr], Stmt]], Stmt] = bind,
+) -> Stmt:
+    """`body` with every value computed once, under its name; each of them as `one` does."""
 
     def rest(done: list[tirx.Expr]) -> Stmt:
         if len(done) == len(values):
             return body(done)
-        return opaque(values[len(done)], f"{name}{len(done)}", lambda known: rest([*done, known]))
+        return one(values[len(done)], names[len(done)], lambda known: rest([*done, known]))
 
     return rest([])
+
+
+def opaque_all(values: Sequence[Index], name: str, body: Callable[[list[tirx.Expr]], Stmt]) -> Stmt:
+    """`body` with every value computed once, as `opaque` does."""
+    return bind_all(values, [f"{name}{n}" for n in range(len(values))], body, opaque)
 
 
 def branch(condition: tirx.Expr, then: Stmt, otherwise: Stmt | None = None) -> Stmt:
