@@ -22,14 +22,7 @@ from tilewright.targets.rules.epilogue import Epilogue, operands_of
 from tilewright.targets.rules.few_rows import MOST_ROWS, few_rows
 from tilewright.targets.rules.packing import packed_columns
 from tilewright.targets.rules.register_tile import Reduction, lanes_of
-from tilewright.targets.rules.rule import (
-    Given,
-    GroupCall,
-    Launch,
-    Lowered,
-    Names,
-    Rule,
-)
+from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Rule
 from tilewright.targets.rules.tir import (
     FEWEST_ELEMENTS,
     Index,
