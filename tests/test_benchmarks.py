@@ -313,7 +313,8 @@ def test_standalone(tiny, tmp_path, capsys):
     assert "tiny" in capsys.readouterr().out
 
 
-def test_kinds(tmp_path, capsys):
+def test_kinds(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(machine, "RESULTS", tmp_path)
     words = ["--kinds", "Einsum", "TopK of a vocabulary", "--threads", "1", "--seconds", "0.1"]
     assert kinds.main(words) == 0
     found = json.loads((machine.RESULTS / "kinds.json").read_text())["kinds"]
