@@ -41,7 +41,7 @@ MODELS: dict[str, dict[str, tuple[int, int]]] = {
     "trained_minilm_l6_dyn": {"batch": (1, 3), "seq": (1, 64)},
     "lstm_bi2_asr": {},
     "unet_convtranspose_256": {},
-    "trained_ppocr_cls": {"x_d0": (1, 2), "x_d2": (16, 64), "x_d3": (32, 128)},
+    "trained_ppocr_cls": {"x_d0": (1, 2), "x_d2": (33, 64), "x_d3": (33, 128)},
 }
 LARGEST = max(OPT_LEVELS)
 THREADS = (1, 2, 3)

@@ -64,7 +64,7 @@ CASES: dict[str, Case] = {
         dims={f"{_PADDLE}.0": (1, 2), f"{_PADDLE}.1": (32, 320), f"{_PADDLE}.2": (32, 320)},
     ),
     "trained_ppocr_cls": _zoo(
-        "trained_ppocr_cls", dims={"x_d0": (1, 4), "x_d2": (16, 96), "x_d3": (32, 256)}
+        "trained_ppocr_cls", dims={"x_d0": (1, 4), "x_d2": (33, 96), "x_d3": (33, 256)}
     ),
     "trained_silero_vad_16k_sequence": _zoo(
         "trained_silero_vad_16k_sequence", dims={"sequence_length": (1, 300)}

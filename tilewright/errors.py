@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+# What a kernel says, and who called it finds in what it raised.
+NO_POSITIONS = "the model does not take these sizes: they leave nothing to take a mean of"
+
 
 class TilewrightError(Exception):
     """Base of everything this package raises on purpose.

@@ -31,7 +31,7 @@ from tilewright.compiler.standalone.machine import (
     aligned,
     functions_of,
 )
-from tilewright.errors import ArtifactError, InputError, OptionError
+from tilewright.errors import NO_POSITIONS, ArtifactError, InputError, OptionError
 from tilewright.targets import Target, host
 
 _CPU = 1  # kDLCPU
@@ -458,12 +458,16 @@ def _own(array: np.ndarray, borrowed: list[range]) -> np.ndarray:
 def _sizes_refused(
     inputs: Sequence[TensorSpec], arrays: list[np.ndarray], error: Exception
 ) -> InputError:
-    """The error for sizes at which two paths of the model do not meet."""
+    """The error for sizes at which a kernel has nothing to do, or two paths do not meet."""
     given = (f"{spec.name} {list(a.shape)}" for spec, a in zip(inputs, arrays, strict=True))
+    where = f"inputs {', '.join(given)}"
+    if NO_POSITIONS in str(error):
+        expected = "larger sizes: those that are pooled get smaller on the way"
+        return InputError(NO_POSITIONS, where=where, expected=expected)
     found = re.search(r"\((\d+ vs\. \d+)\)", str(error))
     return InputError(
         "the model does not take these sizes: what two of its paths make of them does not fit"
         + (f" ({found[1]})" if found else ""),
-        where=f"inputs {', '.join(given)}",
+        where=where,
         expected="sizes that its strides divide, such as multiples of 32",
     )

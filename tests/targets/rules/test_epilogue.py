@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from tvm import tirx
 
 from tests.targets.rules.lowering import run
 from tilewright.ops import GemmSpec, Step
 from tilewright.targets.rules.epilogue import ELEMENTWISE, Epilogue
+from tilewright.targets.rules.tir import Kernel
 
 X = np.float32([[-20, -3, -1.5, -0.25, 0, 0.25, 1, 2.5, 7, 30, 0.5]])
 _sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
@@ -94,3 +96,14 @@ def test_refuses_what_it_cannot_do():
 def test_slopes_must_be_one_per_column(axis, columns, taken):
     refusal = Epilogue.refuses([Step("prelu", (axis, 1))], columns)
     assert refusal is None if taken else "one per column" in refusal
+
+
+@pytest.mark.parametrize(
+    ("names", "begins"),
+    [(["bias", "relu"], True), (["bias", "residual", "relu"], False), (["relu", "bias"], False)],
+)
+def test_a_sum_starts_from_its_bias_where_no_residual_is_waited_for(names, begins):
+    kernel = Kernel("main")
+    operands = [kernel.param((16,), "float32", name) for name in names if name != "relu"]
+    begin = Epilogue([Step(name) for name in names], operands).begin(8, 8)
+    assert isinstance(begin, tirx.BufferLoad) == begins

@@ -14,8 +14,15 @@ from tilewright.targets.rules.rule import Given
 
 @pytest.mark.parametrize(
     ("m", "n", "k", "fetches"),
-    # Rows of the next tile; shares of the next panel; nothing, where all is one tile in L2.
-    [(784, 64, 96, True), (96, 3072, 768, True), (4, 16, 8, False)],
+    # Rows of the next tile; shares of the next panel; further rows of four lines that come from
+    # memory; nothing, where all is one tile in L2, or where the next panel would not stay there.
+    [
+        (784, 64, 96, True),
+        (96, 3072, 768, True),
+        (1, 512, 8192, True),
+        (4, 16, 8, False),
+        (8, 32, 32768, False),
+    ],
 )
 def test_what_comes_next_is_asked_for(m, n, k, fetches):
     (w,) = floats(0, (k, n))

@@ -26,8 +26,8 @@ def test_lines_of_columns_run_down_by_themselves():
 
 
 def test_a_value_per_column():
-    assert padded_columns(np.float32([1, 2, 3]), 3, 4).make().tolist() == [1, 2, 3, 0]
-    assert padded_columns(np.full((1, 1), 5, "float32"), 3, 4).make().tolist() == [5, 5, 5, 0]
+    assert padded_columns(np.float32([1, 2, 3]), 3, 4).make().tolist() == [1, 2, 3, 0, 0, 0]
+    assert padded_columns(np.full((1, 1), 5, "float32"), 3, 4).make().tolist() == [5, 5, 5, 0, 0, 0]
 
 
 @pytest.mark.parametrize("n", [1, 4, 7, 8])

@@ -20,7 +20,7 @@ from tvm import tirx
 from tvm.tirx import Stmt
 
 from tilewright.targets.rules.blocking import FLOAT_BYTES, Blocking
-from tilewright.targets.rules.fetching import next_lines, next_panel, next_rows
+from tilewright.targets.rules.fetching import next_panel, next_rows
 from tilewright.targets.rules.register_tile import (
     Panel,
     Reduction,
@@ -61,7 +61,8 @@ class Product:
     With `lines` the panels of b are packed by cache lines: [panel][line][k][columns of a line].
     Where `b_row` is not 0, b is not packed: [k][n], with rows of that length.
 
-    `neighbours(m, count)` says where rows m ... m + count begin, if that is quicker together.
+    `neighbours(m, count)` says where rows m ... m + count begin, if that is quicker together, and
+    `begin(n, lanes)` what the sums of `lanes` columns start from, if not 0.
     """
 
     m: Index
@@ -76,6 +77,7 @@ class Product:
     lines: bool = False
     b_row: int = 0
     neighbours: Callable[[Index, int], list[Index]] | None = None
+    begin: Callable[[Index, int], tirx.Expr] | None = None
 
     @property
     def rows(self) -> Index:
@@ -120,12 +122,14 @@ class _Part:
         store: Callable[[int, int, int, tirx.Expr], Stmt],
         slot: Index,
         wide: int,
+        begun: Callable[[int, int, int], tirx.Expr] | None,
         **how: Any,
     ) -> Stmt:
-        """One tile; its sums are from `slot` on, `wide` to a row."""
+        """One tile; its sums are from `slot` on, `wide` to a row. The last part adds `begun`."""
 
-        def begun(r: int, column: int, n: int) -> tirx.Expr:
-            return self.sums.load(slot + r * wide + column, n)
+        def before(r: int, column: int, n: int) -> tirx.Expr:
+            kept = self.sums.load(slot + r * wide + column, n)
+            return kept + begun(r, column, n) if self.final and begun else kept
 
         def keep(r: int, column: int, n: int, value: tirx.Expr) -> Stmt:
             return self.sums.store(slot + r * wide + column, value, n)
@@ -134,7 +138,7 @@ class _Part:
         inside = [row + self.inside for row in rows]
         put = store if self.final else keep
         reduction = Reduction(1, self.length)
-        return tile(inside, a, here, reduction, lanes, put, begun=begun, **how)
+        return tile(inside, a, here, reduction, lanes, put, begun=before, **how)
 
 
 def contraction(
@@ -187,7 +191,9 @@ class _Nest:
         self._stretches = -(-self._panels // blocking.panels)
         self._tiles = product.repeats * ceil_div(product.m, blocking.rows)
         self._depth = product.reduction.runs * product.reduction.length
-        self._b_leaves_l2 = product.b.size * FLOAT_BYTES > target.l2_bytes // 2
+        # What of a panel that is fetched early is there when it is read.
+        self._kept = target.l2_bytes // 2
+        self._b_leaves_l2 = product.b.size * FLOAT_BYTES > self._kept
 
     @property
     def count(self) -> Index:
@@ -274,10 +280,16 @@ class _Nest:
         def put(r: int, column: int, n: int, value: tirx.Expr) -> Stmt:
             return self._store(start + r, panel * wide + column, n, value)
 
+        def begun(_row: int, column: int, n: int) -> tirx.Expr:
+            return product.begin(panel * wide + column, n)
+
         def of(width: int) -> Stmt:
             b = self._panel(panel, width)
-            streams = self._streams(b, part, number, start + height, height)
-            how = {"streams": streams, "registers": self._registers}
+            how = {
+                "begun": begun if product.begin else None,
+                "streams": self._streams(b, part, number, start + height, height),
+                "registers": self._registers,
+            }
             if part is None:
                 return tile(rows, product.a, b, product.reduction, self._lanes, put, **how)
             return part.tile(rows, product.a, b, self._lanes, put, slot, wide, **how)
@@ -304,12 +316,12 @@ class _Nest:
         """What tile `number` of a block fetches, `height` rows before row `after`."""
         product, tiles = self._product, self._blocking.tiles
         reduction = product.reduction
-        if product.b_row:
+        if product.b_row or product.lines:
             return ()
-        if product.lines:
-            return next_lines(b)
         if self._b_leaves_l2:
-            size = self._depth * b.stride
+            size, length = self._depth * b.stride, self._depth if part is None else part.length
+            if length * b.stride * FLOAT_BYTES > self._kept:
+                return ()
             if part is None:
                 return next_panel(b, self._depth, size, number, tiles, reduction.length)
             moved = replace(b, base=b.base + part.start * b.stride)

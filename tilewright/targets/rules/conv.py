@@ -130,6 +130,7 @@ def product(
         row_step=g.strides[1] * c,
         repeats=k.kernel.size(g.repeats),
         neighbours=g.windows,
+        begin=k.begin,
     )
     nest = contraction(product, blocking, store, target)
     source = None if scaled is None else scaled(packed, wide)

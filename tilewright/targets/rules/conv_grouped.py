@@ -70,6 +70,7 @@ def product(
                 reduction=Reduction(kh * kw, c, tap),
                 b=k.w,
                 b_base=i * packed.shape[1],
+                begin=lambda column, lanes: k.begin(i * n + column, lanes),
             )
 
             def store(r: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:

@@ -33,7 +33,6 @@ from tilewright.targets.rules.tir import (
     ceil_div,
     local,
     loop,
-    number,
     pieces,
     seq,
 )
@@ -254,7 +253,8 @@ class _Nest:
         acc, made = local(columns.height * panel.padded, "float32", "acc")
         steps = [made]
         for at in range(0, columns.height * panel.padded, lanes):
-            steps.append(acc.store(at, number(0.0, "float32", lanes), lanes))
+            value = self.kernel.begin(channel + at % panel.padded, lanes)
+            steps.append(acc.store(at, value, lanes))
         # Lines of the kernel above the first line of x and below its last one are left out.
         first = tirx.max(0, ceil_div(-top, g.dilation[0]))
         count = tirx.min(g.kernel[0], ceil_div(g.size[0] - top, g.dilation[0])) - first

@@ -43,7 +43,6 @@ from tilewright.targets.rules.tir import (
     index,
     local,
     loop,
-    number,
     opaque,
     pieces,
     seq,
@@ -213,6 +212,7 @@ def _product(
         reduction=Reduction(runs, depth // runs, offset if runs > 1 else lambda j: 0),
         b=k.w,
         row_step=c if plain else 0,
+        begin=k.begin,
     )
 
     def store(row: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
@@ -266,6 +266,7 @@ def _spread(
             b=k.w,
             b_base=number_of * each[0].size,
             row_step=c,
+            begin=k.begin,
         )
         return contraction(made, blocking, store, target)
 
@@ -353,7 +354,7 @@ class _Depthwise:
         parts = pieces(width, self._lanes)
         acc, made = local(positions * width, "float32", "acc")
         spots = [(n, a, lanes) for n in range(positions) for a, lanes in parts]
-        zeros = [acc.store(n * width + a, number(0.0, "float32", m), m) for n, a, m in spots]
+        begun = [acc.store(n * width + a, self._k.begin(first + a, m), m) for n, a, m in spots]
 
         def tap(kh: tirx.Expr, row: tirx.Expr, kw: int) -> Stmt:
             w0 = column * p.strides[1] - p.begins[1] + kw * p.dilation[1]
@@ -377,7 +378,7 @@ class _Depthwise:
         for n, a, lanes in spots:
             place = (at * self._columns + column + n) * p.channels + first + a
             stores.append(self._k.store(place, first + a, lanes, acc.load(n * width + a, lanes)))
-        return seq([made, *zeros, loop(p.kernel[0], taps_of, "kh"), *stores])
+        return seq([made, *begun, loop(p.kernel[0], taps_of, "kh"), *stores])
 
 
 def refuses(call: GroupCall) -> str | None:

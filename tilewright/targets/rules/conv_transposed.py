@@ -205,6 +205,7 @@ class _Places:
             b_base=base,
             row_step=channels,
             repeats=self.kernel.kernel.size(self.axes.x.repeats),
+            begin=lambda column, lanes: self.kernel.begin(group * n + column, lanes),
         )
         return product, store
 

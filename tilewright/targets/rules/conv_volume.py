@@ -174,6 +174,7 @@ def _lower(call: GroupCall, target: Target) -> Lowered:
         reduction=v.windows,
         b=k.w,
         row_step=spec.strides[2] * c,
+        begin=k.begin,
         repeats=1 if known else k.kernel.size(batch),
     )
     launches.append(k.launch(contraction(product, blocking, store, target), x))

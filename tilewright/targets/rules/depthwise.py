@@ -38,7 +38,7 @@ from tilewright.targets.rules.tir import (
 from tilewright.targets.rules.weighted import WeightedKernel
 from tilewright.targets.target import Target
 
-# Outputs side by side in one tile: with 3 taps each, 7 share 9 columns of x.
+# Outputs side by side in one tile, for 16 registers: with 3 taps each, 7 share 9 columns of x.
 POSITIONS = 7
 # Registers beside the sums of a tile: a tap, and values of x on their way.
 SPARE_REGISTERS = 3
@@ -92,7 +92,8 @@ def launch(
     also = ((g.batch, g.out[0], channels),) if means else ()
     of_lines = k.kernel.param(*also, "float32", "means") if means else None
     most = min(g.out[1], target.vector_registers - SPARE_REGISTERS)
-    wide = pick(name, "positions", range(1, most + 1), min(POSITIONS, g.out[1]))
+    usual = min(g.out[1], POSITIONS * target.vector_registers // 16)
+    wide = pick(name, "positions", range(1, most + 1), usual)
     nest = _Nest(g, k, lanes, of_lines, wide)
     return k.launch(nest.whole(k.kernel.size(g.batch)), x, also=also)
 
@@ -191,25 +192,26 @@ class _Nest:
         g = self._g
         (height, width), (sh, sw), (dh, dw), kw = g.size, g.strides, g.dilation, g.kernel[1]
         acc, made = local(size * n, "float32", "acc")
-        steps = [made, *(acc.store(p * n, number(0.0, "float32", n), n) for p in range(size))]
+        begun = self._kernel.begin(c, n)
+        steps = [made, *(acc.store(p * n, begun, n) for p in range(size))]
         top, left = h * sh - g.begins[0], start * sw - g.begins[1]
         corner = ((image * height + top) * width + left) * g.channels
         steps += self._fetch(corner, size, c, n)
+        # Column by column: an x is read once, and no register holds it for later.
+        windows = sorted((p * sw + j * dw, p, j) for p in range(size) for j in range(kw))
+        if at_edge is not None:
+            first = at_edge * sw - g.begins[1]
+            windows = [window for window in windows if 0 <= first + window[0] < width]
         for i in range(lines.first, lines.last):
-            for j in range(kw):
+            for column, p, j in windows:
                 tap = self._w.load((i * kw + j) * g.channels + c, n)
-                for p in range(size):
-                    column = p * sw + j * dw
-                    if at_edge is not None and not (
-                        0 <= at_edge * sw - g.begins[1] + column < width
-                    ):
-                        continue
-                    value = self._x.load(corner + (i * dh * width + column) * g.channels + c, n)
-                    steps.append(acc.store(p * n, acc.load(p * n, n) + value * tap, n))
+                value = self._x.load(corner + (i * dh * width + column) * g.channels + c, n)
+                steps.append(acc.store(p * n, acc.load(p * n, n) + value * tap, n))
         place = ((image * g.out[0] + h) * g.out[1] + start) * g.channels + c
+        finish = self._kernel.epilogue.finish
         for p in range(size):
             at = place + p * g.channels
-            steps.append(acc.store(p * n, self._kernel.epilogue(acc.load(p * n, n), at, c, n), n))
+            steps.append(acc.store(p * n, finish(acc.load(p * n, n), at, c, n), n))
             steps.append(self._kernel.y.store(at, acc.load(p * n, n), n))
         if self._means is not None:
             total = acc.load(0, n)

@@ -12,7 +12,7 @@ from tilewright.ops.spec import Shape
 from tilewright.targets.rules import vector_math
 from tilewright.targets.rules.packing import padded_columns
 from tilewright.targets.rules.rule import Given, GroupCall, Packed
-from tilewright.targets.rules.tir import Flat, Index, Kernel
+from tilewright.targets.rules.tir import Flat, Index, Kernel, number
 from tilewright.targets.rules.vector_math import like
 
 ELEMENTWISE: dict[str, Callable[..., tirx.Expr]] = {
@@ -62,11 +62,18 @@ _READING: dict[str, tuple[bool, Callable[..., tirx.Expr]]] = {
 
 
 class Epilogue:
-    """The steps of a spec with their operands, applied to vectors of the result."""
+    """The steps of a spec with their operands, applied to vectors of the result.
+
+    A sum may start from its bias instead of 0, from `begin`; `finish` is what is left to do then.
+    """
 
     def __init__(self, steps: Sequence[Step], operands: Sequence[Flat]) -> None:
         self._steps = tuple(steps)
         self._operands = tuple(operands)
+        names = [step.name for step in steps]
+        # While a residual is on its way there is time to add the bias: a sum that starts from it
+        # made ResNet-50's layers with a residual 3% slower.
+        self._begun = int(names[:1] == ["bias"] and "residual" not in names)
 
     @staticmethod
     def refuses(steps: Sequence[Step], columns: int | None) -> str | None:
@@ -86,8 +93,20 @@ class Epilogue:
 
     def __call__(self, value: tirx.Expr, place: Index, column: Index, lanes: int) -> tirx.Expr:
         """`value` after all steps: `place` in the whole result, `column` among its columns."""
-        operands = iter(self._operands)
-        for step in self._steps:
+        if self._begun:
+            value = value + self.begin(column, lanes)
+        return self.finish(value, place, column, lanes)
+
+    def begin(self, column: Index, lanes: int) -> tirx.Expr:
+        """What the sums of `lanes` columns from `column` on start from."""
+        if self._begun:
+            return self._operands[0].load(column, lanes)
+        return number(0.0, "float32", lanes)
+
+    def finish(self, value: tirx.Expr, place: Index, column: Index, lanes: int) -> tirx.Expr:
+        """`value`, a sum that started from `begin`, after all steps."""
+        operands = iter(self._operands[self._begun :])
+        for step in self._steps[self._begun :]:
             if step.name in _READING:
                 per_column, apply = _READING[step.name]
                 operand = next(operands)
@@ -132,7 +151,8 @@ def epilogue_operands(
 ) -> tuple[list[Flat], tuple[Packed | Given | int, ...]]:
     """Parameters of `kernel` for the operands of steps, and what is passed for them.
 
-    An array has one value per column and is padded to whole vectors; the others have `shape`.
+    An array has one value per column and is padded, so that a vector may begin at any column; the
+    others have `shape`.
     """
     flats: list[Flat] = []
     inputs: list[Packed | Given | int] = []

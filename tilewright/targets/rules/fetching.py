@@ -12,12 +12,8 @@ from collections.abc import Callable
 
 from tvm import tirx
 
-from tilewright.targets.rules.register_tile import LINE_FLOATS, Panel, Reduction, Stream
+from tilewright.targets.rules.register_tile import Panel, Reduction, Stream
 from tilewright.targets.rules.tir import Flat, Index
-
-# How far ahead of a stream from memory a tile fetches: what lies much further is gone again when it
-# is read, and of a line's last rows what is fetched is another's.
-LINES_AHEAD = 8
 
 
 def next_rows(
@@ -38,20 +34,6 @@ def next_rows(
         return ()
     begin = row(tirx.if_then_else(after < m, after, 0)) + (length - row_step)
     return (Stream(a, begin, -(-height * row_step // length), reduction.run_offset),)
-
-
-def next_lines(panel: Panel) -> tuple[Stream, ...]:
-    """The next few rows of each line of a panel that is read once, from memory.
-
-    A core takes more from memory when it reads several streams at once.
-    """
-    size = panel.lines * LINE_FLOATS
-
-    def stream(column: int) -> Stream:
-        begin = panel.place(LINES_AHEAD, column)
-        return Stream(panel.b, tirx.min(begin, panel.b.size - size), LINE_FLOATS)
-
-    return tuple(stream(column) for column in range(0, panel.stride, LINE_FLOATS))
 
 
 def next_panel(

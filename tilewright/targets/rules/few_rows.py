@@ -25,7 +25,6 @@ from tilewright.targets.rules.tir import (
     branch,
     by_vectors,
     ceil_div,
-    fill,
     loop,
     seq,
     workspace,
@@ -40,15 +39,17 @@ STEPS = 8
 # Columns of a piece that are worth a stream of their own.
 FEWEST_COLUMNS = 128
 
+Begin = Callable[[Index, int], tirx.Expr]
 Store = Callable[[tirx.Expr, Index, Index, int, tirx.Expr], Stmt]
 
 
 def few_rows(
-    x: Flat, w: Flat, sizes: tuple[int, int, int, int], store: Store, target: Target
+    x: Flat, w: Flat, sizes: tuple[int, int, int, int], begin: Begin, store: Store, target: Target
 ) -> Stmt:
     """`count` products of x [count, m, k] and w [count, k, n], all as `sizes` says.
 
-    `store(number, row, column, lanes, value)` puts results of one product in their place.
+    The sums of `lanes` columns start from `begin(column, lanes)`; `store(number, row, column,
+    lanes, value)` puts those of one product in their place.
     """
     count, m, depth, n = sizes
     lanes = lanes_of(target)
@@ -95,7 +96,13 @@ def few_rows(
 
             return by_vectors(width, lanes, vector)
 
-        steps = [fill(sums, 0, m * wide, lanes)]
+        def start(r: int) -> Stmt:
+            def vector(at: Index, size: int) -> Stmt:
+                return sums.store(r * wide + at, begin(first + at, size), size)
+
+            return by_vectors(width, lanes, vector)
+
+        steps = [start(r) for r in range(m)]
         if full:
             steps.append(loop(full, lambda k: add(k * each, each), "k"))
         if rest:

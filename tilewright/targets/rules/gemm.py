@@ -20,6 +20,7 @@ from tilewright.targets.rules.epilogue import Epilogue, operands_of
 from tilewright.targets.rules.packing import packed_columns
 from tilewright.targets.rules.pool import mean_launch
 from tilewright.targets.rules.register_tile import (
+    BY_ELEMENT,
     LINE_FLOATS,
     MOST_ROWS,
     SET_SPAN,
@@ -68,6 +69,7 @@ def linear(
         b=k.w,
         row_step=depth,
         lines=lines,
+        begin=k.begin,
     )
 
     def store(row: Index, column: Index, width: int, value: tirx.Expr) -> tirx.Stmt:
@@ -79,9 +81,10 @@ def linear(
 def _by_lines(m: int, w: np.ndarray, blocking: Blocking, target: Target) -> bool:
     """Whether w is read once, by one tile and from memory: then in several streams.
 
-    Rows of x that share a set of L1 leave no way of it for them.
+    Rows of x that share a set of L1 leave no way of it for them. NEON's loads reach 64 KB from a
+    register: lines further apart would take an addition each.
     """
-    if m > blocking.rows or w.nbytes <= target.l2_bytes:
+    if m > blocking.rows or w.nbytes <= target.l2_bytes or lanes_of(target) == BY_ELEMENT:
         return False
     return m + STREAMS <= MOST_ROWS or w.shape[0] * w.itemsize % SET_SPAN != 0
 

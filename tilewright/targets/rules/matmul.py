@@ -136,6 +136,7 @@ def _lower(call: GroupCall, target: Target) -> Lowered:
             b_base=i * (depth * n if plain else packed.shape[1]),
             row_step=depth,
             b_row=n if plain else 0,
+            begin=k.begin,
         )
         return product, store
 
@@ -157,7 +158,7 @@ def _few_rows(call: GroupCall, target: Target) -> Launch:
     def store(number: tirx.Expr, row: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
         return k.store((number * m + row) * n + column, column, width, value)
 
-    body = few_rows(k.x, k.w, (count, m, spec.k, n), store, target)
+    body = few_rows(k.x, k.w, (count, m, spec.k, n), k.begin, store, target)
     return k.launch(body, Given("x"), Given("w"))
 
 

@@ -43,11 +43,11 @@ def _panels(b: np.ndarray, wide: int, line: int) -> np.ndarray:
 
 
 def padded_columns(bias: np.ndarray, n: int, lanes: int) -> Packed:
-    """One value per column, as many as whole vectors have."""
+    """One value per column, and as many more as a vector reads that begins at the last one."""
 
     def make() -> np.ndarray:
-        values = np.zeros(-(-n // lanes) * lanes, bias.dtype)
+        values = np.zeros(n + lanes - 1, bias.dtype)
         values[:n] = np.broadcast_to(bias.reshape(-1), (n,))
         return values
 
-    return Packed((-(-n // lanes) * lanes,), make)
+    return Packed((n + lanes - 1,), make)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from tvm import tirx
 
+from tilewright.errors import NO_POSITIONS
 from tilewright.ops import Step
 from tilewright.ops.spec import Shape
 from tilewright.targets.rules.register_tile import lanes_of
@@ -29,7 +30,6 @@ from tilewright.targets.rules.tir import (
 )
 from tilewright.targets.target import Target
 
-NO_POSITIONS = "the model does not take these sizes: they leave nothing to take a mean of"
 # Vectors of channels that one pass over the positions keeps in registers.
 VECTORS = 4
 

@@ -13,7 +13,7 @@ High-Performance Matrix Multiplication", section 6; the sizes follow from the re
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm import tirx
 from tvm.tirx import Stmt
@@ -22,6 +22,7 @@ from tilewright.targets.rules.tir import (
     Flat,
     Index,
     bind,
+    index,
     local,
     loop,
     number,
@@ -43,6 +44,9 @@ LINE_FLOATS = 16
 # Streams from memory that a core reads side by side: of one, the lines that it may wait for at a
 # time are the limit. What several are worth: `benchmarks.kinds`, one row by weights from memory.
 STREAMS = 4
+# How far ahead a tile fetches of each of them: what lies much further is gone again when it is
+# read, and of a line's last rows what is fetched is another's.
+LINES_AHEAD = 8
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class Panel:
 
     Packed: `stride` elements (whole vectors) per k, lanes of the last vector that are beyond
     `width` are computed and not stored. Not packed: `stride` is the length of a row of b.
-    Where `lines` is not 0, each cache line of columns runs down all `lines` k by itself.
+    Where `lines` is not 0, each cache line of columns runs down all `lines` k by itself; `begins`
+    is where each of them does, once that is computed.
     """
 
     b: Flat
@@ -72,6 +77,13 @@ class Panel:
     width: int
     packed: bool
     lines: int = 0
+    begins: tuple[Index, ...] = ()
+
+    @property
+    def line_begins(self) -> list[Index]:
+        """Where each cache line of columns begins."""
+        columns = range(0, self.stride, LINE_FLOATS) if self.lines else ()
+        return [self.base + column * self.lines for column in columns]
 
     @property
     def starts(self) -> int:
@@ -84,7 +96,7 @@ class Panel:
         if not self.lines:
             return self.base + k * self.stride + at
         line, inside = divmod(at, LINE_FLOATS)
-        return self.base + (line * self.lines + k) * LINE_FLOATS + inside
+        return self.begins[line] + k * LINE_FLOATS + inside
 
 
 @dataclass(frozen=True)
@@ -152,25 +164,30 @@ def tile(
             value = begun(r, at, n) if begun else number(0.0, dtype, n)
             done.append(acc.store(r * width + at, value, n))
 
-    needed = len(rows) * (len(steps.vectors) + 1) + 2 * len(steps.vectors)
-    by_element = lanes == BY_ELEMENT and dtype == "float32" and needed <= registers
-    along = steps.by_element if by_element and _divides(lanes, reduction) else steps.by_splat
+    length, vectors = reduction.length, len(steps.vectors)
+    # Several rows read each column of b, one row drops it at once.
+    columns = 2 * vectors if len(rows) > 1 else 2
+    fits = len(rows) * (vectors + 1) + columns <= registers
+    whole = isinstance(length, int) and length >= lanes
+    by_element = lanes == BY_ELEMENT and dtype == "float32" and fits and whole
+    along = _Steps.by_element if by_element else _Steps.by_splat
 
     def body(begins: list[tirx.Expr]) -> Stmt:
+        here = replace(steps, panel=replace(panel, begins=tuple(begins[len(rows) :])))
+
         def run(j: tirx.Expr) -> Stmt:
-            return bind(reduction.run_offset(j), "run", lambda at: along(acc, begins, j, at))
+            return bind(
+                *(reduction.run_offset(j), "run"),
+                lambda at: along(here, acc, begins[: len(rows)], j, at),
+            )
 
         return loop(reduction.runs, run, "j")
 
-    done.append(opaque_all(rows, "row", body))
+    done.append(opaque_all([*rows, *panel.line_begins], "begin", body))
     for r in range(len(rows)):
         for at, n in pieces(panel.width, lanes):
             done.append(store(r, at, n, acc.load(r * width + at, n)))
     return seq(done)
-
-
-def _divides(lanes: int, reduction: Reduction) -> bool:
-    return isinstance(reduction.length, int) and reduction.length % lanes == 0
 
 
 # An element of a row of `a`, in as many lanes as are asked for.
@@ -207,20 +224,27 @@ class _Steps:
         starts = self.panel.starts
         each = self.reduction.length // starts if starts > 1 else self.reduction.length
 
-        def factors(k: tirx.Expr) -> list[_Factor]:
-            at = offset + k
-            return [lambda n, begin=begin: self.a.splat(begin + at, n) for begin in begins]
-
         def places(k: tirx.Expr) -> Stmt:
             turns = [k + start * each for start in range(starts)]
-            return seq([self._step(acc, j, turn, factors(turn)) for turn in turns])
+            return seq([self._splat(acc, begins, j, offset, turn) for turn in turns])
 
         return loop(each, places, "k")
+
+    def _splat(
+        self, acc: Flat, begins: list[tirx.Expr], j: tirx.Expr, offset: tirx.Expr, k: Index
+    ) -> Stmt:
+        """The step of one k, whose element of every row is loaded into all lanes."""
+        at = offset + k
+        factors = [lambda n, begin=begin: self.a.splat(begin + at, n) for begin in begins]
+        return self._step(acc, j, k, factors)
 
     def by_element(
         self, acc: Flat, begins: list[tirx.Expr], j: tirx.Expr, offset: tirx.Expr
     ) -> Stmt:
-        """A vector of every row is loaded, and as many steps taken as it has elements."""
+        """A vector of every row is loaded, and as many steps taken as it has elements.
+
+        The last few, of which there is no vector, are taken one by one.
+        """
 
         def steps(k: tirx.Expr) -> Stmt:
             whole = [self.a.load(begin + offset + k, self.lanes) for begin in begins]
@@ -231,7 +255,11 @@ class _Steps:
 
             return seq([self._step(acc, j, k + i, factors(i)) for i in range(self.lanes)])
 
-        return loop(self.reduction.length // self.lanes, lambda k: steps(k * self.lanes), "k")
+        full = self.reduction.length // self.lanes
+        done = [loop(full, lambda k: steps(k * self.lanes), "k")]
+        for k in range(full * self.lanes, self.reduction.length):
+            done.append(self._splat(acc, begins, j, offset, index(k)))
+        return seq(done)
 
     def _step(self, acc: Flat, j: tirx.Expr, k: tirx.Expr, factors: list[_Factor]) -> Stmt:
         """The products of one k."""
@@ -242,6 +270,9 @@ class _Steps:
             for stream in self.streams
             for at in range(0, stream.step, LINE_FLOATS)
         ]
+        # A core takes more from memory when it reads several streams at once.
+        for begin in self.panel.begins:
+            done.append(self.panel.b.prefetch(begin + (place + LINES_AHEAD) * LINE_FLOATS))
         for r, factor in enumerate(factors):
             for (at, n), column in zip(self.vectors, columns, strict=True):
                 here = r * self.width + at

@@ -18,6 +18,7 @@ from tvm.s_tir import SBlock
 from tvm.tirx import AllocBuffer
 
 from tilewright.targets.rules.any_address import from_any_address
+from tilewright.targets.rules.clamps import clamp_at_once
 from tilewright.targets.rules.named_values import keep_named
 
 # The name of the pipeline for `relax.build(tir_pipeline=...)` and `tirx.build(pipeline=...)`.
@@ -30,8 +31,9 @@ _MOST_ELEMENTS = 1024
 def keep_local(
     function: tirx.PrimFunc, _mod: tvm.IRModule, _context: tvm.transform.PassContext
 ) -> tirx.PrimFunc:
-    """Annotate the small buffers of scope "local" in a kernel."""
-    return tvm_ffi.structural_map(keep_named(function), (AllocBuffer, _annotated))
+    """Annotate the small buffers of scope "local" in a kernel, and ready it for LLVM."""
+    function = clamp_at_once(keep_named(function))
+    return tvm_ffi.structural_map(function, (AllocBuffer, _annotated))
 
 
 def _annotated(made: AllocBuffer) -> AllocBuffer:

@@ -21,7 +21,10 @@ Operand = np.ndarray | Given | int
 
 
 class WeightedKernel:
-    """A kernel in the making; `x`, `w` and `y` are its parameters as flat memory."""
+    """A kernel in the making; `x`, `w` and `y` are its parameters as flat memory.
+
+    `begin(column, lanes)` is what the sums of some columns start from, as `store` expects.
+    """
 
     def __init__(
         self,
@@ -43,12 +46,16 @@ class WeightedKernel:
         operands, self._inputs = epilogue_operands(kernel, arrays, y_shape[-1], y_shape, lanes)
         self.y = kernel.param(y_shape, "float32", "y")
         self.epilogue = Epilogue(steps, operands)
+        self.begin = self.epilogue.begin
         self.kernel = kernel
         self._weights, self._y_shape = weights, y_shape
 
     def store(self, place: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
-        """Put `width` results of columns from `column` on at `place`, through the epilogue."""
-        return self.y.store(place, self.epilogue(value, place, column, width), width)
+        """Put `width` results of columns from `column` on at `place`, through the epilogue.
+
+        `value` are sums that started from `begin`.
+        """
+        return self.y.store(place, self.epilogue.finish(value, place, column, width), width)
 
     def launch(
         self,
