@@ -15,6 +15,7 @@ from tests.compiling import compile_here
 from tilewright.errors import InputError, OptionError
 from tilewright.verification import proof_job
 from tilewright.verification.engines import Engines
+from tilewright.verification.strategies import FLOAT_KINDS
 
 JOB = "tilewright.verification.proof_job:proof_job"
 
@@ -146,6 +147,24 @@ def test_what_onnxruntime_refuses_is_counted_and_not_compared(tmp_path):
     found = run_job_here(JOB, _job(library, tmp_path / "m.onnx"))
     assert found["passed"] and found["refused"] > 0 and "n=" in found["refusal"]
     assert all(example["dims"]["n"] % 2 == 0 for example in found["examples"])
+
+
+def test_onnxruntimes_error_is_learnt_at_sizes_that_it_takes(tmp_path):
+    """Of 16, to multiples of which most of the sizes that are tried first do not belong."""
+    proto = models.model(
+        [
+            helper.make_node("Reshape", ["x", "s"], ["rows"]),
+            helper.make_node("Softmax", ["rows"], ["y"]),
+        ],
+        [models.value("x", ("n",))],
+        [models.value("y", (16, None))],
+        {"s": np.array([16, -1])},
+    )
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    library = compile_here(proto, tmp_path).library
+    session = proof_job.Session(_job(library, tmp_path / "m.onnx"), lambda *_, **__: None)
+    session.calibrate(0)
+    assert len(session.engines._tolerance.seen["y"]) == len(FLOAT_KINDS)
 
 
 def test_without_a_reference_in_double_precision(tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tilewright.verification.budget import Budget
-from tilewright.verification.tolerance import FACTOR, ULPS, Tolerance
+from tilewright.verification.tolerance import FACTOR, GROWTH, ULPS, Tolerance
 
 B = np.float32([[100, -50, 1e-3], [0, 2, 3]])
 EPS = float(np.finfo(np.float32).eps)
@@ -147,6 +147,19 @@ class TestJudge:
         assert not Tolerance(FACTOR).judge("y", _off(B, 3e-4), B, self.TRUTH, BUDGET).passed
         tolerance.learn("z", B, self.TRUTH, BUDGET)
         assert not tolerance.judge("z", _off(B, 3e-4), B, self.TRUTH, BUDGET).passed
+
+    def test_an_error_on_much_smaller_outputs_is_not_relative_to_them(self):
+        """A sigmoid that is off by 1e-7 wherever it is nearly 0."""
+        small, tolerance = 1e-6 * self.TRUTH, Tolerance(FACTOR)
+        theirs = small.astype("float32")
+        theirs[0, 0] += 1e-7
+        tolerance.learn("y", theirs, small, BUDGET)
+        known = tolerance.usual("y", small, theirs.dtype)
+        assert known == pytest.approx(1e-7 / 1e-4, rel=1e-2)
+        assert tolerance.usual("y", 8 * small, theirs.dtype) == pytest.approx(known)
+        large = tolerance.usual("y", self.TRUTH, theirs.dtype)
+        assert large == pytest.approx(GROWTH * 1e-7 / 100, rel=1e-2)
+        assert not tolerance.judge("y", _off(B, 1e-4), B, self.TRUTH, BUDGET).passed
 
     def test_an_error_beyond_rounding_is_no_yardstick(self):
         tolerance = Tolerance(FACTOR)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import threading
 from collections.abc import Mapping, Sequence
@@ -129,14 +128,16 @@ class Engines:
             stop.cancel()
 
     def calibrate(self, inputs: Arrays, dims: Mapping[str, int]) -> None:
-        """Note ONNX Runtime's error on `inputs`, before anything is judged by it."""
-        with contextlib.suppress(Refused):
-            _, theirs = self.run(inputs)
-            truth = self._truth_of(inputs, theirs)
-            budgets = output_budgets(self._model, dict(dims))
-            for spec, array in zip(self.module.outputs, theirs, strict=True):
-                if spec.name in truth:
-                    self._tolerance.learn(spec.name, array, truth[spec.name], budgets[spec.name])
+        """Note ONNX Runtime's error on `inputs`, before anything is judged by it.
+
+        Raises Refused when an engine does not take them.
+        """
+        _, theirs = self.run(inputs)
+        truth = self._truth_of(inputs, theirs)
+        budgets = output_budgets(self._model, dict(dims))
+        for spec, array in zip(self.module.outputs, theirs, strict=True):
+            if spec.name in truth:
+                self._tolerance.learn(spec.name, array, truth[spec.name], budgets[spec.name])
 
     def compare(
         self,

@@ -23,6 +23,7 @@ from tilewright.verification.inputs import (
     bind_dimensions,
     complete_inputs,
     read_inputs,
+    round_sizes,
     sizes_to_try,
 )
 from tilewright.verification.proof import Proof, sizes_text, used_text
@@ -58,12 +59,20 @@ class Session:
         self._deadline = self._begin + job["budget"]
 
     def calibrate(self, seed: int) -> None:
-        """Learn how much ONNX Runtime errs, on an example of each kind of values."""
-        sizes = sizes_to_try(self.manifest["dims"])[-1]
+        """Learn how much ONNX Runtime errs, on an example of each kind of values.
+
+        They have the first sizes that both engines take.
+        """
+        dims = self.manifest["dims"]
+        sizes = [sizes_to_try(dims)[-1], *round_sizes(dims)]
         for kind in FLOAT_KINDS:
             self._emit("at", step=f"verify: ONNX Runtime's own error, {kind} values")
-            example = Example(tuple(sizes.items()), kind, seed)
-            self.engines.calibrate(example.arrays(self.manifest["inputs"]), sizes)
+            for tried in sizes:
+                example = Example(tuple(tried.items()), kind, seed)
+                with contextlib.suppress(Refused):
+                    self.engines.calibrate(example.arrays(self.manifest["inputs"]), tried)
+                    sizes = [tried]
+                    break
 
     @property
     def manifest(self) -> dict[str, Any]:

@@ -8,6 +8,8 @@ it, ours may be up to
 all relative to the largest finite |truth| of the output, with eps the distance from 1 to the next
 number of the output's type. ONNX Runtime's error on one example may be small by luck, so e is the
 largest of the examples so far, and before any is judged, one of each kind of values is measured.
+An error that was seen on much smaller outputs counts as it was, in units of the output, and not
+relative to them: a sigmoid that is off by 1e-7 everywhere is not off by half where it comes to 1.
 
 NaN, infinities and denormals, the same on both sides: where ONNX Runtime has a finite number, so
 must we; where it has a NaN or an infinity, we must have the same, or what the truth has. Results
@@ -40,6 +42,8 @@ FACTOR = 4.0
 # Tiles of 4x4 err two to three times as much as a plain sum (targets/rules/winograd_matrices.py).
 WINOGRAD_FACTOR = 8.0
 ULPS = 2.0
+# Times by which an error that was seen may grow with the size of the output.
+GROWTH = 32.0
 # Times the budget of rounding: from here on an error of ONNX Runtime is a mistake and not rounding.
 DOUBT = 32.0
 
@@ -91,16 +95,22 @@ class Tolerance:
     """Judges outputs, and remembers how much ONNX Runtime errs."""
 
     factor: float
-    # The largest error of ONNX Runtime so far, by output.
-    seen: dict[str, float] = field(default_factory=dict)
+    # Errors of ONNX Runtime so far, by output: each in units of the output, and the output's scale.
+    seen: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
     def learn(self, name: str, theirs: np.ndarray, truth: np.ndarray, budget: Budget) -> None:
         """Note the error of `theirs`, an output, unless it is too large for rounding."""
         if theirs.size and _is_float(theirs.dtype) and theirs.shape == truth.shape:
             t = _wide(truth)
-            error = _measured(name, _wide(theirs), t, t, math.inf, theirs.dtype).error
-            if error <= DOUBT * _relative(budget, t):
-                self.seen[name] = max(self.seen.get(name, 0.0), error)
+            found = _measured(name, _wide(theirs), t, t, math.inf, theirs.dtype)
+            if found.error <= DOUBT * _relative(budget, t):
+                self.seen.setdefault(name, []).append((found.error * found.scale, found.scale))
+
+    def usual(self, name: str, values: np.ndarray, dtype: np.dtype) -> float:
+        """The largest error of ONNX Runtime so far, relative to the scale of `values`."""
+        scale = scale_of(values[np.isfinite(values)], dtype)
+        errors = (error * min(scale / was, GROWTH) for error, was in self.seen.get(name, ()))
+        return max(errors, default=0.0) / scale
 
     def passes_at_sight(self, name: str, ours: np.ndarray, theirs: np.ndarray) -> Verdict | None:
         """A verdict that needs no truth, or None when only the truth can tell.
@@ -112,13 +122,13 @@ class Tolerance:
             return None
         if not _is_float(ours.dtype):
             return Verdict(name, True) if np.array_equal(ours, theirs) else None
-        known = self.seen.get(name)
-        if known is None and ours.size:
+        if name not in self.seen and ours.size:
             return None
         a, b = _wide(ours), _wide(theirs)
         if _classes_differ(a, b).any():
             return None
-        allowed = (self.factor - 1) * (known or 0.0) + ULPS * _eps(ours.dtype)
+        usual = self.usual(name, b, ours.dtype)
+        allowed = (self.factor - 1) * usual + ULPS * _eps(ours.dtype)
         verdict = _measured(name, a, b, b, allowed, ours.dtype)
         return verdict if verdict.passed else None
 
@@ -160,7 +170,7 @@ class Tolerance:
             allowed = self.factor * usual + ULPS * _eps(ours.dtype)
             return _measured(name, a, t, b, allowed, ours.dtype, theirs_error=error, truth=t)
 
-        verdict = compared(max(error, self.seen.get(name, 0.0)))
+        verdict = compared(max(error, self.usual(name, t, ours.dtype)))
         if verdict.passed or (noise := moved(name)) <= rounding:
             return verdict
         note = f"{name} is little but rounding errors: one of every tensor moves it by {noise:.1e}"
