@@ -3,7 +3,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.targets.rules.convolutions import BATCHES, floats, reference
 from tests.targets.rules.lowering import AVX2, close, group, run, run_open
 from tilewright.ops import ConcatSpec, ConvChainSpec, ConvSpec, Spec, Step
@@ -54,6 +57,51 @@ def _check_each(spec: Spec, exact: np.ndarray, each: list[dict[str, np.ndarray]]
     _, results = run_open(spec, ("n", *exact.shape[1:]), each)
     for n, y in zip(BATCHES, results, strict=True):
         close(y, exact[:n], terms)
+
+
+SIZES = st.integers(1, 20)
+
+
+@settings(max_examples=examples(8), deadline=None)
+@given(
+    batch=st.integers(1, 2),
+    c=SIZES,
+    wide=SIZES,
+    size=st.tuples(st.integers(3, 13), st.integers(3, 13)),
+    kernel=st.sampled_from([1, 3, 5]),
+    stride=st.integers(1, 2),
+)
+def test_any_chain(batch, c, wide, size, kernel, stride):
+    x, first_w, w = floats(0, (batch, c, *size), (wide, c, 1, 1), (wide, 1, kernel, kernel))
+    first = ConvSpec(
+        "float32", x.shape, first_w.shape, (1, 1), (0,) * 4, (1, 1), epilogue=(Step("relu"),)
+    )
+    pads = (kernel // 2,) * 4
+    filters = ConvSpec(
+        "float32", (batch, wide, *size), w.shape, (stride, stride), pads, (1, 1), wide
+    )
+    exact = reference(np.maximum(reference(x, first_w, first), 0), w, filters)
+    spec = ConvChainSpec("float32", first, filters)
+    _, y = run(spec, exact.shape, x=x, first_w=first_w, w=w)
+    close(y, exact, kernel * kernel * c)
+
+
+@settings(max_examples=examples(8), deadline=None)
+@given(c=SIZES, given_channels=SIZES, outs=st.tuples(SIZES, SIZES), size=st.integers(3, 9))
+def test_any_concat(c, given_channels, outs, size):
+    a, b, w0, w2 = floats(
+        *(1, (1, c, size, size), (1, given_channels, size, size)),
+        *((outs[0], c, 1, 1), (outs[1], c, 3, 3)),
+    )
+    parts = (
+        ConvSpec("float32", a.shape, w0.shape, (1, 1), (0,) * 4, (1, 1)),
+        b.shape,
+        ConvSpec("float32", a.shape, w2.shape, (1, 1), (1,) * 4, (1, 1)),
+    )
+    exact = np.concatenate([reference(a, w0, parts[0]), b, reference(a, w2, parts[2])], 1)
+    arrays = {"0_x": a, "0_w": w0, "1_value": b, "2_x": a, "2_w": w2}
+    _, y = run(ConcatSpec("float32", parts), exact.shape, **arrays)
+    close(y, exact, 9 * c)
 
 
 def test_refuses_open_positions():

@@ -75,22 +75,27 @@ def test_pooled():
     close(y, x.astype("f8").mean((2, 3)) @ w + bias, 21)
 
 
-def test_mlp():
-    x, w1, b1, w2, b2 = _floats(1, (2, 7, 12), (12, 33), (33,), (33, 12), (12,))
-    spec = MlpSpec("float32", x.shape, 33, 12, Step("relu"), True, False, epilogue=(Step("bias"),))
-    name, y = run(spec, x.shape, x=x, w1=w1, b1=b1, w2=w2, b2=b2)
+@settings(max_examples=examples(8), deadline=None)
+@given(m=SIZES, k=SIZES, hidden=SIZES, n=SIZES, seed=st.integers(0, 9))
+def test_any_mlp(m, k, hidden, n, seed):
+    x, w1, b1, w2, b2 = _floats(seed, (2, m, k), (k, hidden), (hidden,), (hidden, n), (n,))
+    steps = (Step("bias"),)
+    spec = MlpSpec("float32", x.shape, hidden, n, Step("relu"), True, False, epilogue=steps)
+    name, y = run(spec, (2, m, n), x=x, w1=w1, b1=b1, w2=w2, b2=b2)
     exact = np.maximum(x.astype("f8") @ w1 + b1, 0) @ w2 + b2
     assert name == "mlp"
-    close(y, exact, 33)
+    close(y, exact, k * hidden)
 
 
-def test_gated_mlp():
-    x, w1, w3, w2 = _floats(2, (1, 9, 16), (16, 24), (16, 24), (24, 16))
-    spec = MlpSpec("float32", x.shape, 24, 16, Step("silu"), False, True)
+@settings(max_examples=examples(6), deadline=None)
+@given(m=SIZES, k=SIZES, hidden=SIZES, seed=st.integers(0, 9))
+def test_any_gated_mlp(m, k, hidden, seed):
+    x, w1, w3, w2 = _floats(seed, (1, m, k), (k, hidden), (k, hidden), (hidden, k))
+    spec = MlpSpec("float32", x.shape, hidden, k, Step("silu"), False, True)
     _, y = run(spec, x.shape, x=x, w1=w1, w3=w3, w2=w2)
     wide = x.astype("f8")
     up = wide @ w1
-    close(y, (up / (1 + np.exp(-up)) * (wide @ w3)) @ w2, 24)
+    close(y, (up / (1 + np.exp(-up)) * (wide @ w3)) @ w2, k * k * hidden)
 
 
 @pytest.mark.parametrize("activated", [0, 1])

@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 import onnxruntime
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from tests.examples import examples
 from tests.targets.rules.lowering import AVX2, launched
 from tilewright.ops import Step
 from tilewright.targets.rules.pool import max_launch, mean_launch
@@ -17,9 +20,10 @@ def _run(launch, x: np.ndarray) -> np.ndarray:
     return launched([replace(launch, inputs=(Given("x"),))], {"x": x})
 
 
-@pytest.mark.parametrize("channels", [1, 7, 8, 33, 45])
-def test_mean_over_positions(channels):
-    x = np.random.default_rng(0).standard_normal((2, channels, 5, 3), dtype="float32")
+@settings(max_examples=examples(8), deadline=None)
+@given(channels=st.integers(1, 50), height=st.integers(1, 17), width=st.integers(1, 17))
+def test_mean_over_positions(channels, height, width):
+    x = np.random.default_rng(0).standard_normal((2, channels, height, width), dtype="float32")
     for shape in (x.shape, ("n", *x.shape[1:])):
         y = _run(mean_launch("mean", shape, AVX2), x.transpose(0, 2, 3, 1))
         np.testing.assert_allclose(y, x.astype("f8").mean((2, 3)), atol=1e-6)

@@ -4,8 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.compiling import module_of
+from tests.examples import examples
 from tests.net import Net
 from tests.targets.rules.convolutions import floats, reference
 from tests.targets.rules.lowering import AVX2, close, group, run, run_group, run_open
@@ -101,6 +104,29 @@ def test_an_inverted_residual_block(batch, expands):
     exact = reference(_scaled(made, **layers), w, projection)
     terms = 9 * into * CHANNELS if expands else 9 * CHANNELS
     _check(_spec(made.shape, projection, *before), exact, terms, x, **arrays)
+
+
+@settings(max_examples=examples(6), deadline=None)
+@given(
+    channels=st.integers(1, 40),
+    squeezed=st.integers(1, 12),
+    size=st.tuples(st.integers(1, 11), st.integers(1, 11)),
+    out=st.integers(1, 40),
+)
+def test_any_sizes(channels, squeezed, size, out):
+    names = ("w1", "b1", "w2", "b2")
+    shapes = ((squeezed, channels, 1, 1), (1, squeezed, 1, 1), (channels, squeezed, 1, 1))
+    layers = dict(zip(names, floats(5, *shapes, (1, channels, 1, 1)), strict=True))
+    x, w = floats(6, (1, channels, *size), (out, channels, 1, 1))
+    projection = ConvSpec("float32", x.shape, w.shape, (1, 1), (0,) * 4, (1, 1))
+    both = (True, True)
+    spec = SqueezeExcitationSpec(
+        "float32", x.shape, squeezed, both, Step("relu"), Step("sigmoid"), projection
+    )
+    exact = reference(_scaled(x.astype("f8"), **layers), w, projection)
+    name, y = run(spec, exact.shape, x=x, **layers, w=w)
+    assert name == "squeeze_excitation"
+    close(y, exact, channels)
 
 
 def test_the_tensor_is_read_once():
