@@ -5,6 +5,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests import models
+from tests.net import Net
 from tilewright.compiler.importer.load import load
 from tilewright.verification.reference import DoubleReference, NoReference
 
@@ -64,6 +65,20 @@ def test_branches_are_widened(model_file):
     inputs = [models.value("p", (), TensorProto.BOOL)]
     proto = models.model([node], inputs, [models.value("y", ())])
     assert _of(proto, model_file)({"p": np.array(True)})["y"].dtype == np.float64
+
+
+def test_what_is_moved_by_a_rounding_keeps_its_size(model_file):
+    """A scale of 2 that is moved down makes 15 of 8, and what has 16 does not fit."""
+    net = Net(x=(1, 3, 8, 8))
+    scales = net.Constant(value_floats=[1.0, 1.0, 2.0, 2.0])
+    larger = net.Resize("x", "", scales, mode="nearest")
+    counted = net.Range(net.Constant(value_float=0.0), net.Constant(value_float=16.0), 1.0)
+    proto = net.model(net.Add(larger, counted))
+    x = models.weight("x", (1, 3, 8, 8))
+    evaluate, name = _of(proto, model_file), proto.graph.output[0].name
+    exact, moved = (evaluate({"x": x}, unit)[name] for unit in (0.0, 1e-6))
+    assert exact.shape == moved.shape == (1, 3, 16, 16)
+    assert 0 < np.abs(moved - exact).max() < 1e-4
 
 
 def test_says_which_operator_has_no_reference(model_file):

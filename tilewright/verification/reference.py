@@ -25,6 +25,8 @@ from tilewright.verification.reference_ops import OPERATORS
 _WIDENED = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 # Attributes of the standard's operators that name the type of a result.
 _TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype", "output_datatype", "softmax_precision")
+# Inputs of float types that say how large a result is, by operator.
+_SIZES = {"Resize": (1, 2), "Upsample": (1,), "Range": (0, 1, 2)}
 
 
 class NoReference(Exception):
@@ -48,6 +50,13 @@ class DoubleReference:
         except Exception as error:
             raise NoReference(" ".join(str(error).split())[:200]) from error
         self._nodes = self._evaluator.rt_nodes_
+        # Scales that are moved make sizes that do not fit.
+        self._sizes = {
+            name
+            for node in proto.graph.node
+            for place, name in enumerate(node.input)
+            if place in _SIZES.get(node.op_type, ())
+        }
 
     def __call__(
         self, inputs: Mapping[str, np.ndarray], unit: float = 0.0
@@ -63,8 +72,14 @@ class DoubleReference:
         nodes = self._nodes
         if unit:
             rng = np.random.default_rng(0)
-            feed = {name: _moved(array, unit, rng) for name, array in feed.items()}
-            nodes = [_Moved(node, unit, rng) for node in nodes]
+            feed = {
+                name: array if name in self._sizes else _moved(array, unit, rng)
+                for name, array in feed.items()
+            }
+            nodes = [
+                node if self._sizes & set(node.output) else _Moved(node, unit, rng)
+                for node in nodes
+            ]
         self._evaluator.rt_nodes_ = nodes
         try:
             with np.errstate(all="ignore"):
