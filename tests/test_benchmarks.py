@@ -146,8 +146,8 @@ def test_kernels(tiny, monkeypatch, capsys):
         run = row["runs"]["1"]
         assert run["share"] == pytest.approx(run["least_seconds"] / run["seconds"])
         assert run["ratio"] == pytest.approx(run["onnxruntime"]["median"] / run["seconds"])
-        # The kernel adds the bias, and a row's last vector may have idle lanes.
-        assert row["flops"] < run["kernel_flops"] < 1.5 * row["flops"]
+        # A row's last vector may have idle lanes.
+        assert row["flops"] <= run["kernel_flops"] < 1.5 * row["flops"]
     assert "of the roof by time" in capsys.readouterr().out
 
 
