@@ -81,6 +81,17 @@ def test_what_is_moved_by_a_rounding_keeps_its_size(model_file):
     assert 0 < np.abs(moved - exact).max() < 1e-4
 
 
+def test_constants_are_not_moved(model_file):
+    """Of an exponent that is not quite 2, the powers of negative numbers are NaN."""
+    net = Net(x=(4, 8))
+    two = net.Identity(net.Constant(value_float=2.0))
+    proto = net.model(net.Sqrt(net.Pow("x", two)))
+    x = models.weight("x", (4, 8))
+    evaluate, name = _of(proto, model_file), proto.graph.output[0].name
+    exact, moved = (evaluate({"x": x}, unit)[name] for unit in (0.0, 1e-6))
+    assert (x < 0).any() and 0 < np.abs(moved - exact).max() < 1e-4
+
+
 def test_says_which_operator_has_no_reference(model_file):
     node = helper.make_node("FusedConv", ["x"], ["y"], domain="com.microsoft")
     opsets = [helper.make_opsetid("com.microsoft", 1)]

@@ -50,34 +50,29 @@ class DoubleReference:
         except Exception as error:
             raise NoReference(" ".join(str(error).split())[:200]) from error
         self._nodes = self._evaluator.rt_nodes_
-        # Scales that are moved make sizes that do not fit.
-        self._sizes = {
-            name
-            for node in proto.graph.node
-            for place, name in enumerate(node.input)
-            if place in _SIZES.get(node.op_type, ())
-        }
+        self._exact = _exact(proto.graph, self._weights)
 
     def __call__(
-        self, inputs: Mapping[str, np.ndarray], unit: float = 0.0
+        self, inputs: Mapping[str, np.ndarray], unit: float = 0.0, seed: int = 0
     ) -> dict[str, np.ndarray]:
         """Every tensor of the main graph by name; floats are float64.
 
-        With `unit`, every element of the inputs and of each result is off by that share of itself,
-        up or down at random, as if it had been rounded to a smaller type.
+        With `unit`, every element of the inputs and of each result that depends on them is off by
+        that share of itself, up or down as `seed` says, as if it had been rounded to a smaller
+        type. Not so what says how large a result is.
 
         Raises NoReference when an operator refuses its input.
         """
         feed = {name: _wide(array) for name, array in inputs.items()}
         nodes = self._nodes
         if unit:
-            rng = np.random.default_rng(0)
+            rng = np.random.default_rng(seed)
             feed = {
-                name: array if name in self._sizes else _moved(array, unit, rng)
+                name: array if name in self._exact else _moved(array, unit, rng)
                 for name, array in feed.items()
             }
             nodes = [
-                node if self._sizes & set(node.output) else _Moved(node, unit, rng)
+                node if self._exact & set(node.output) else _Moved(node, unit, rng)
                 for node in nodes
             ]
         self._evaluator.rt_nodes_ = nodes
@@ -101,6 +96,20 @@ class _Moved:
         """What the node gives, moved."""
         results = self._node.run(*inputs, **how)
         return tuple(_moved(value, self._unit, self._rng) for value in results)
+
+
+def _exact(graph: onnx.GraphProto, weights: Iterable[str]) -> set[str]:
+    """What no rounding moves: constants (a square of -1 has an exponent of 2), and scales that say
+    how large a result is.
+    """
+    found = {"", *weights, *(tensor.name for tensor in graph.initializer)}
+    for node in graph.node:
+        if found.issuperset(node.input):
+            found.update(node.output)
+    for node in graph.node:
+        places = _SIZES.get(node.op_type, ())
+        found.update(name for place, name in enumerate(node.input) if place in places)
+    return found
 
 
 def _moved(value: Any, unit: float, rng: np.random.Generator) -> Any:
