@@ -104,7 +104,9 @@ def _exact(graph: onnx.GraphProto, weights: Iterable[str]) -> set[str]:
     """
     found = {"", *weights, *(tensor.name for tensor in graph.initializer)}
     for node in graph.node:
-        if found.issuperset(node.input):
+        # A branch or a loop may read what is not among its inputs.
+        alone = not any(entry.HasField("g") for entry in node.attribute)
+        if alone and found.issuperset(node.input):
             found.update(node.output)
     for node in graph.node:
         places = _SIZES.get(node.op_type, ())

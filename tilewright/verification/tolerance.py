@@ -8,8 +8,8 @@ it, ours may be up to
 all relative to the largest finite |truth| of the output, with eps the distance from 1 to the next
 number of the output's type. ONNX Runtime's error on one example may be small by luck, so e is the
 largest of the examples so far, and before any is judged, one of each kind of values is measured.
-An error that was seen on much smaller outputs counts as it was, in units of the output, and not
-relative to them: a sigmoid that is off by 1e-7 everywhere is not off by half where it comes to 1.
+An error that was seen on a smaller output grows with the size of the output, but GROWTH times at
+most: a sigmoid that is off by 1e-7 everywhere is not off by half where it comes to 1.
 
 NaN, infinities and denormals, the same on both sides: where ONNX Runtime has a finite number, so
 must we; where it has a NaN or an infinity, we must have the same, or what the truth has. Results

@@ -29,9 +29,11 @@ def test_chain():
     _check_each(opened, exact, each, 20)
 
 
-def test_concat():
+def _concat(batch: int, c: int, given_channels: int, outs: tuple[int, int], size: int):
+    """Two convolutions of a, 1x1 and 3x3, with b between them: parts, result and arrays."""
     a, b, w0, w2 = floats(
-        *(5, (max(BATCHES), 4, 6, 6), (max(BATCHES), 3, 6, 6), (5, 4, 1, 1), (7, 4, 3, 3))
+        *(5, (batch, c, size, size), (batch, given_channels, size, size)),
+        *((outs[0], c, 1, 1), (outs[1], c, 3, 3)),
     )
     parts = (
         ConvSpec("float32", a.shape, w0.shape, (1, 1), (0,) * 4, (1, 1)),
@@ -39,7 +41,11 @@ def test_concat():
         ConvSpec("float32", a.shape, w2.shape, (1, 1), (1,) * 4, (1, 1)),
     )
     exact = np.concatenate([reference(a, w0, parts[0]), b, reference(a, w2, parts[2])], 1)
-    arrays = {"0_x": a, "0_w": w0, "1_value": b, "2_x": a, "2_w": w2}
+    return parts, exact, {"0_x": a, "0_w": w0, "1_value": b, "2_x": a, "2_w": w2}
+
+
+def test_concat():
+    parts, exact, arrays = _concat(max(BATCHES), 4, 3, (5, 7), 6)
     name, y = run(ConcatSpec("float32", parts), exact.shape, **arrays)
     assert name == "conv_concat"
     close(y, exact, 36)
@@ -47,8 +53,8 @@ def test_concat():
         ("n", *part[1:]) if isinstance(part, tuple) else replace(part, x=("n", *part.x[1:]))
         for part in parts
     ]
-    given = {"0_x": a, "1_value": b, "2_x": a}
-    each = [arrays | {role: x[:n] for role, x in given.items()} for n in BATCHES]
+    roles = ("0_x", "1_value", "2_x")
+    each = [arrays | {role: arrays[role][:n] for role in roles} for n in BATCHES]
     _check_each(ConcatSpec("float32", tuple(opened)), exact, each, 36)
 
 
@@ -89,17 +95,7 @@ def test_any_chain(batch, c, wide, size, kernel, stride):
 @settings(max_examples=examples(8), deadline=None)
 @given(c=SIZES, given_channels=SIZES, outs=st.tuples(SIZES, SIZES), size=st.integers(3, 9))
 def test_any_concat(c, given_channels, outs, size):
-    a, b, w0, w2 = floats(
-        *(1, (1, c, size, size), (1, given_channels, size, size)),
-        *((outs[0], c, 1, 1), (outs[1], c, 3, 3)),
-    )
-    parts = (
-        ConvSpec("float32", a.shape, w0.shape, (1, 1), (0,) * 4, (1, 1)),
-        b.shape,
-        ConvSpec("float32", a.shape, w2.shape, (1, 1), (1,) * 4, (1, 1)),
-    )
-    exact = np.concatenate([reference(a, w0, parts[0]), b, reference(a, w2, parts[2])], 1)
-    arrays = {"0_x": a, "0_w": w0, "1_value": b, "2_x": a, "2_w": w2}
+    parts, exact, arrays = _concat(1, c, given_channels, outs, size)
     _, y = run(ConcatSpec("float32", parts), exact.shape, **arrays)
     close(y, exact, 9 * c)
 
