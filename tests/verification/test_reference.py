@@ -92,6 +92,36 @@ def test_constants_are_not_moved(model_file):
     assert (x < 0).any() and 0 < np.abs(moved - exact).max() < 1e-4
 
 
+@pytest.mark.parametrize("terms", [64, 1024])
+def test_sums_are_moved_by_as_much_as_rounding_every_partial_sum_moves_them(terms, model_file):
+    x, w = models.weight("x", (64, terms)), models.weight("w", (terms, 64))
+    sums = np.zeros((64, 64), np.float32)
+    for k in range(terms):
+        sums += x[:, k : k + 1] * w[k]
+    net = Net(x=(64, terms))
+    proto = net.model(net.MatMul("x", w))
+    evaluate, name = _of(proto, model_file), proto.graph.output[0].name
+    unit = 2.0**-24
+    truth, moved = (evaluate({"x": x}, by)[name] for by in (0.0, unit))
+    error, estimate = (np.sqrt(np.square(found - truth).mean()) for found in (sums, moved))
+    assert estimate / 2 < error < 2 * estimate
+    assert estimate > 3 * unit * np.sqrt(np.square(truth).mean())
+
+
+def test_a_recurrent_layer_is_moved_by_the_sums_of_one_step(model_file):
+    """The steps hand on what each of them is off by."""
+    moves = []
+    for steps in (1, 64):
+        net = Net(x=(steps, 1, 16))
+        w, r = models.weight("w", (1, 64, 16)), models.weight("r", (1, 64, 16))
+        proto = net.model(net.LSTM("x", w, r, hidden_size=16))
+        x = np.tile(models.weight("x", (1, 1, 16)), (steps, 1, 1))
+        evaluate, name = _of(proto, model_file), proto.graph.output[0].name
+        exact, moved = (evaluate({"x": x}, by)[name][0] for by in (0.0, 1e-6))
+        moves.append(np.abs(moved - exact).max())
+    assert 0 < moves[1] < 3 * moves[0]
+
+
 def test_says_which_operator_has_no_reference(model_file):
     node = helper.make_node("FusedConv", ["x"], ["y"], domain="com.microsoft")
     opsets = [helper.make_opsetid("com.microsoft", 1)]

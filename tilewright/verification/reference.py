@@ -8,6 +8,7 @@ float32 tensors are made float64 is evaluated with 53 bits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from onnx.reference import ReferenceEvaluator
 
 from tilewright.compiler.importer.graph import all_graphs, attribute
 from tilewright.compiler.importer.model import OnnxModel
+from tilewright.verification.budget import reduction_length
 from tilewright.verification.reference_loops import Loop, Scan
 from tilewright.verification.reference_ops import OPERATORS
 
@@ -27,6 +29,9 @@ _WIDENED = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype", "output_datatype", "softmax_precision")
 # Inputs of float types that say how large a result is, by operator.
 _SIZES = {"Resize": (1, 2), "Upsample": (1,), "Range": (0, 1, 2)}
+# Operators that add up products, and round each sum between.
+_RECURRENT = ("GRU", "LSTM", "RNN")
+_SUMS = ("Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul", *_RECURRENT)
 
 
 class NoReference(Exception):
@@ -84,7 +89,13 @@ class DoubleReference:
 
 
 class _Moved:
-    """A node of the reference whose results are off by a share of themselves."""
+    """A node of the reference whose results are off by a share of themselves.
+
+    So are the sums on the way to them. Of K terms of size t with random signs, the sum of the first
+    k is about sqrt(k) * t, and rounding it errs by half a unit of that, so that all errors together
+    come to unit * K * t / sqrt(8): as if both factors of each term had been off by
+    unit * sqrt(K) / 4 (Higham, section 2.8: rounding errors as independent random numbers).
+    """
 
     def __init__(self, node: Any, unit: float, rng: np.random.Generator) -> None:
         self._node, self._unit, self._rng = node, unit, rng
@@ -94,8 +105,18 @@ class _Moved:
 
     def run(self, *inputs: Any, **how: Any) -> tuple:
         """What the node gives, moved."""
+        if self._node.op_type in _SUMS:
+            unit = self._unit * math.sqrt(_terms(self._node.onnx_node, inputs)) / 4
+            inputs = tuple(_moved(value, unit, self._rng) for value in inputs)
         results = self._node.run(*inputs, **how)
         return tuple(_moved(value, self._unit, self._rng) for value in results)
+
+
+def _terms(node: onnx.NodeProto, inputs: Iterable[Any]) -> int:
+    """K of one sum of a node that sums."""
+    shapes = {name: list(np.shape(value)) for name, value in zip(node.input, inputs, strict=True)}
+    steps = shapes[node.input[0]][0] if node.op_type in _RECURRENT else 1
+    return reduction_length(node, shapes) // max(1, steps)
 
 
 def _exact(graph: onnx.GraphProto, weights: Iterable[str]) -> set[str]:
