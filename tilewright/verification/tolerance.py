@@ -21,8 +21,9 @@ rounding errors larger on their way (differences of nearly equal numbers, say): 
 from how far the truth moves when each number of the inputs and of what is between, and each sum
 inside an operator, does by one rounding error, and rounding then explains as many times more
 (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 1.6; Vignes 1993, "A
-stochastic arithmetic for reliable scientific computation"). Where that alone is more than rounding explains, the output is little but
-rounding errors, and ours may be a few times as far away, as if ONNX Runtime's were.
+stochastic arithmetic for reliable scientific computation"). Where that alone is more than rounding
+explains, the output is little but rounding errors, and ours may be a few times as far away, as if
+ONNX Runtime's were.
 """
 
 from __future__ import annotations

@@ -15,24 +15,26 @@ from tilewright.targets.rules.conv_transposed import Phase, phases
 
 
 def _reference(x: np.ndarray, w: np.ndarray, spec: ConvSpec) -> np.ndarray:
-    """Every input scatters its multiple of the kernel; float64."""
-    (sh, sw), (dh, dw), (kh, kw) = spec.strides, spec.dilation, w.shape[2:]
-    (top, left, bottom, right), (more_h, more_w) = spec.padding, spec.output_padding
-    height, width = x.shape[2:]
-    tall, wide = (height - 1) * sh + (kh - 1) * dh + 1, (width - 1) * sw + (kw - 1) * dw + 1
-    n = w.shape[1]
-    out = np.zeros((x.shape[0], n * spec.groups, tall + more_h, wide + more_w))
+    """Every input scatters its multiple of the kernel, whatever the number of axes; float64."""
+    size, kernel, n, rank = x.shape[2:], w.shape[2:], w.shape[1], x.ndim - 2
+    axes = list(zip(size, kernel, spec.strides, spec.dilation, strict=True))
+    reach = [(s - 1) * stride + (k - 1) * d + 1 for s, k, stride, d in axes]
+    full = [r + more for r, more in zip(reach, spec.output_padding, strict=True)]
+    out = np.zeros((x.shape[0], n * spec.groups, *full))
     for g, (part, taps) in enumerate(
         zip(np.split(x.astype("f8"), spec.groups, 1), np.split(w, spec.groups), strict=True)
     ):
-        for i in range(kh):
-            for j in range(kw):
-                lines = slice(i * dh, i * dh + (height - 1) * sh + 1, sh)
-                columns = slice(j * dw, j * dw + (width - 1) * sw + 1, sw)
-                out[:, g * n : (g + 1) * n, lines, columns] += np.einsum(
-                    "bchw,cn->bnhw", part, taps[:, :, i, j]
-                )
-    return out[:, :, top : out.shape[2] - bottom, left : out.shape[3] - right]
+        for tap in np.ndindex(*kernel):
+            places = tuple(
+                slice(i * d, i * d + (s - 1) * stride + 1, stride)
+                for i, (s, _, stride, d) in zip(tap, axes, strict=True)
+            )
+            out[(slice(None), slice(g * n, (g + 1) * n), *places)] += np.einsum(
+                "bc...,cn->bn...", part, taps[(..., *tap)]
+            )
+    begins, ends = spec.padding[:rank], spec.padding[rank:]
+    kept = (slice(b, size - e) for b, e, size in zip(begins, ends, full, strict=True))
+    return out[(..., *kept)]
 
 
 @st.composite
@@ -103,19 +105,32 @@ def test_any_transposed_convolution_of_an_open_batch(spec, seed):
         close(y, exact[:n], w.size // w.shape[1])
 
 
-def test_one_axis():
-    x, w = floats(0, (2, 6, 11), (6, 9, 3))
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(
+    ("size", "kernel", "strides", "padding", "dilation", "more"),
+    [
+        ((11,), (3,), (2,), (1, 1), (1,), (1,)),
+        ((3, 4, 5), (2, 2, 2), (2, 2, 2), (0,) * 6, (1, 1, 1), (0, 0, 0)),
+        ((3, 5, 4), (3, 3, 3), (2, 2, 2), (1,) * 6, (1, 1, 1), (1, 1, 1)),
+        ((2, 3, 7), (1, 4, 3), (1, 3, 2), (0, 1, 0, 0, 0, 1), (1, 2, 2), (0, 2, 0)),
+        # Phases without taps.
+        ((2, 3, 3), (1, 2, 1), (2, 3, 2), (0,) * 6, (1, 1, 1), (0, 0, 0)),
+    ],
+)
+def test_one_axis_and_three(size, kernel, strides, padding, dilation, more, groups):
+    c, n = 6, 9
+    x, w = floats(0, (2, c, *size), (c, n, *kernel))
+    bias = floats(1, (n * groups,))[0]
     spec = ConvSpec(
-        "float32", x.shape, w.shape, (2,), (1, 1), (1,), transposed=True, output_padding=(1,)
-    )
-    flat = ConvSpec(
-        *("float32", (2, 6, 1, 11), (6, 9, 1, 3), (1, 2), (0, 1, 0, 1), (1, 1)),
+        *("float32", x.shape, w.shape, strides, padding, dilation, groups),
         transposed=True,
-        output_padding=(0, 1),
+        output_padding=more,
+        epilogue=(Step("bias"),),
     )
-    exact = _reference(x[:, :, None], w[:, :, None], flat)[:, :, 0]
-    _, y = run(spec, exact.shape, x=x, w=w)
-    close(y, exact, 18)
+    exact = _reference(x, w, spec) + bias.reshape(-1, *(1,) * len(size))
+    name, y = run(spec, exact.shape, x=x, w=w, bias=bias)
+    assert name == "conv_transposed"
+    close(y, exact, w.size // n)
 
 
 def test_an_output_that_nothing_reaches_is_the_bias():

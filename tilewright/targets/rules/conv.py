@@ -19,57 +19,16 @@ from tilewright.ops import ConvSpec, Step
 from tilewright.ops.spec import Shape
 from tilewright.targets.rules import conv_grouped, conv_narrow_groups, depthwise, pool
 from tilewright.targets.rules.blocking import Blocking, default_blocking
+from tilewright.targets.rules.borders import padded
 from tilewright.targets.rules.contraction import Product, contraction
 from tilewright.targets.rules.epilogue import Epilogue, operands_of
 from tilewright.targets.rules.geometry import Geometry
 from tilewright.targets.rules.packing import packed_columns
 from tilewright.targets.rules.register_tile import Reduction, lanes_of
 from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Packed, Rule
-from tilewright.targets.rules.tir import (
-    FEWEST_ELEMENTS,
-    Index,
-    Kernel,
-    branch,
-    copy,
-    fill,
-    index,
-    loop,
-    seq,
-    worth_threads,
-)
+from tilewright.targets.rules.tir import Index, index
 from tilewright.targets.rules.weighted import WeightedKernel
 from tilewright.targets.target import Target
-
-
-def padded(name: str, x: Given | int, g: Geometry, target: Target) -> Launch:
-    """X [n, h, w, c] with zeros around it."""
-    kernel = Kernel(name)
-    source = kernel.param(g.x_last, "float32", "x")
-    out = kernel.param((g.batch, *g.padded, g.channels), "float32", "y")
-    lanes = lanes_of(target)
-    (tall, wide), (height, width) = g.padded, g.size
-    row, whole, left = width * g.channels, wide * g.channels, g.begins[1] * g.channels
-    right = whole - left - row
-    lines = kernel.size(g.batch) * tall
-
-    def line(number: tirx.Expr) -> Stmt:
-        image, h = tirx.floordiv(number, tall), tirx.floormod(number, tall) - g.begins[0]
-        at = number * whole
-        inner = seq(
-            [
-                *([fill(out, at, left, lanes)] if left else []),
-                copy(out, at + left, source, (image * height + h) * row, row, lanes),
-                *([fill(out, at + left + row, right, lanes)] if right else []),
-            ]
-        )
-        if tall == height:
-            return inner
-        inside = tirx.all(h >= 0, h < height)
-        return branch(inside, inner, fill(out, at, whole, lanes))
-
-    many = worth_threads(lines * whole, FEWEST_ELEMENTS)
-    body = loop(lines, line, "line", parallel=many)
-    return Launch(kernel.finish(body), (x,), (g.batch, *g.padded, g.channels), "float32")
 
 
 def blocking_of(name: str, g: Geometry, target: Target) -> Blocking:
@@ -165,7 +124,7 @@ def convolution(
         y = add(conv_narrow_groups.product(names.next(what), x, g, w, steps, arrays, target))
     else:
         if g.pads:
-            x = add(padded(names.next("pad"), x, g, target))
+            x = add(padded(names.next("pad"), x, g.x_last, g.bordered, target))
         nest = product if spec.groups == 1 else conv_grouped.product
         y = add(nest(names.next(what), x, g, w, steps, arrays, target))
     return (*launches, *pooled(names, y, g.y_last, pools, target))
@@ -184,25 +143,26 @@ def pooled(
     return tuple(pool.max_launch(names.next("pool"), y, shape, step, target) for step in pools)
 
 
-def refuses(spec: ConvSpec) -> str | None:
+def refuses(spec: ConvSpec, most_axes: int = 2) -> str | None:
     """Why there is no kernel for `spec`; None where there is."""
     if not all(isinstance(size, int) for size in spec.x[2:]):
         return "its spatial sizes are open"
-    return refuses_kind(spec)
+    return refuses_kind(spec, most_axes)
 
 
-def refuses_kind(spec: ConvSpec) -> str | None:
+def refuses_kind(spec: ConvSpec, most_axes: int = 2) -> str | None:
     """Why there is no kernel for such a convolution, whatever its spatial sizes."""
+    axes = len(spec.x) - 2
     if spec.dtype != "float32":
         return f"dtype {spec.dtype}"
     if spec.transposed:
         return "it is transposed"
-    if len(spec.x) not in (3, 4):
-        return f"it has {len(spec.x) - 2} spatial axes"
+    if axes > most_axes:
+        return f"it has {axes} spatial axes"
     if not isinstance(spec.x[1], int):
         return "its channels are open"
-    if len(spec.x) == 3 and any(step.name == "max_pool" for step in spec.epilogue):
-        return "it is one-dimensional and pools"
+    if axes != 2 and any(step.name == "max_pool" for step in spec.epilogue):
+        return f"it pools, over {axes} axis" if axes == 1 else f"it pools, over {axes} axes"
     return Epilogue.refuses(split(spec.epilogue)[0], 1 - len(spec.x))
 
 

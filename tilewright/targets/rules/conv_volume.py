@@ -4,7 +4,8 @@
         x[n, od s + kd, oh s + kh, ow s + kw, ic] * w[kd, kh, (kw, ic), :]
 
 As of two axes (`conv`): for one kd and kh the elements of a window lie side by side, and where the
-convolution pads, x is copied once into a larger array with zeros around it.
+convolution pads, x is copied once into a larger array with zeros around it. Groups of channels are
+a product each.
 """
 
 from __future__ import annotations
@@ -19,25 +20,17 @@ from tvm.tirx import Stmt
 from tilewright.ops import ConvSpec
 from tilewright.targets.rules import conv
 from tilewright.targets.rules.blocking import default_blocking
-from tilewright.targets.rules.contraction import Product, contraction
-from tilewright.targets.rules.epilogue import Epilogue
+from tilewright.targets.rules.borders import Bordered, padded
+from tilewright.targets.rules.contraction import Product, Store, contractions
 from tilewright.targets.rules.packing import packed_columns
 from tilewright.targets.rules.register_tile import Reduction, lanes_of
-from tilewright.targets.rules.rule import Given, GroupCall, Launch, Lowered, Names, Rule
-from tilewright.targets.rules.tir import (
-    FEWEST_ELEMENTS,
-    Index,
-    Kernel,
-    branch,
-    copy,
-    fill,
-    index,
-    loop,
-    seq,
-    worth_threads,
-)
+from tilewright.targets.rules.rule import Given, GroupCall, Lowered, Names, Rule
+from tilewright.targets.rules.tir import Index, digits, index
 from tilewright.targets.rules.weighted import WeightedKernel
 from tilewright.targets.target import Target
+
+# Channels of a group from which on a product for each is quicker than sums one by one.
+FEWEST_CHANNELS = 4
 
 
 @dataclass(frozen=True)
@@ -47,17 +40,14 @@ class _Volume:
     spec: ConvSpec
 
     @property
-    def begins(self) -> tuple[int, ...]:
-        return self.spec.padding[:3]
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        return self.spec.x[2:]
+    def bordered(self) -> Bordered:
+        """Its input with the padding."""
+        (batch, channels, *size), padding = self.spec.x, self.spec.padding
+        return Bordered(batch, tuple(size), channels, padding[:3], padding[3:])
 
     @property
     def padded(self) -> tuple[int, ...]:
-        ends = self.spec.padding[3:]
-        return tuple(a + b + c for a, b, c in zip(self.size, self.begins, ends, strict=True))
+        return self.bordered.padded
 
     @property
     def out(self) -> tuple[int, ...]:
@@ -71,74 +61,34 @@ class _Volume:
 
     def window(self, position: Index) -> Index:
         """Where the window of an output begins in an x that needs no padding."""
-        (od, oh, ow), (deep, tall, wide) = self.out, self.padded
-        sd, sh, sw = self.spec.strides
-        line, column = tirx.floordiv(position, ow), tirx.floormod(position, ow)
-        plane, row = tirx.floordiv(line, oh), tirx.floormod(line, oh)
-        image, depth = tirx.floordiv(plane, od), tirx.floormod(plane, od)
-        at = (image * deep + depth * sd) * tall + row * sh
-        return (at * wide + column * sw) * self.spec.x[1]
+        at, *places = digits(position, self.out)
+        for place, size, stride in zip(places, self.padded, self.spec.strides, strict=True):
+            at = at * size + place * stride
+        return at * self.spec.x[1]
 
     @property
     def windows(self) -> Reduction:
         """What is summed over, seen from where a window begins."""
-        (kd, kh, kw), (dd, dh, dw) = self.spec.w[2:], self.spec.dilation
-        (_, tall, wide), c = self.padded, self.spec.x[1]
+        (_, *taps), (dd, dh, dw) = self.spec.w[1:], self.spec.dilation
+        (_, tall, wide), c, each = self.padded, self.spec.x[1], self.spec.w[1]
+        steps = (dd * tall * wide * c, dh * wide * c, dw * c)
+        together = dw == 1 and self.spec.groups == 1
+        runs = taps[:2] if together else taps
 
-        def line(j: tirx.Expr) -> tirx.Expr:
-            return (tirx.floordiv(j, kh) * (dd * tall) + tirx.floormod(j, kh) * dh) * (wide * c)
+        def run(j: tirx.Expr) -> Index:
+            places = digits(j, runs)[1:]
+            return sum(place * step for place, step in zip(places, steps, strict=False))
 
-        if dw == 1:
-            return Reduction(kd * kh, kw * c, line)
-        return Reduction(
-            kd * kh * kw,
-            c,
-            lambda j: line(tirx.floordiv(j, kw)) + tirx.floormod(j, kw) * (dw * c),
-        )
-
-
-def _padded(name: str, x: Given, v: _Volume, target: Target) -> Launch:
-    """X [n, d, h, w, c] with zeros around it."""
-    batch, c = v.spec.x[:2]
-    kernel = Kernel(name)
-    source = kernel.param((batch, *v.size, c), "float32", "x")
-    out = kernel.param((batch, *v.padded, c), "float32", "y")
-    lanes = lanes_of(target)
-    (deep, tall, wide), (depth, height, width) = v.padded, v.size
-    row, whole, left = width * c, wide * c, v.begins[2] * c
-    lines = kernel.size(batch) * (deep * tall)
-
-    def line(number: tirx.Expr) -> Stmt:
-        plane, h = tirx.floordiv(number, tall), tirx.floormod(number, tall) - v.begins[1]
-        image, d = tirx.floordiv(plane, deep), tirx.floormod(plane, deep) - v.begins[0]
-        at, begin = number * whole, ((image * depth + d) * height + h) * row
-        right = whole - left - row
-        filled = [
-            *([fill(out, at, left, lanes)] if left else []),
-            copy(out, at + left, source, begin, row, lanes),
-            *([fill(out, at + left + row, right, lanes)] if right else []),
-        ]
-        inside = tirx.all(d >= 0, d < depth, h >= 0, h < height)
-        return branch(inside, seq(filled), fill(out, at, whole, lanes))
-
-    many = worth_threads(lines * whole, FEWEST_ELEMENTS)
-    body = loop(lines, line, "line", parallel=many)
-    return Launch(kernel.finish(body), (x,), (batch, *v.padded, c), "float32")
+        return Reduction(math.prod(runs), each * (taps[2] if together else 1), run)
 
 
 def _refuses(call: GroupCall, target: Target) -> str | None:
     spec: ConvSpec = call.spec
     if len(spec.x) != 5:
         return f"it has {len(spec.x) - 2} spatial axes"
-    if spec.dtype != "float32":
-        return f"dtype {spec.dtype}"
-    if spec.transposed or spec.groups > 1:
-        return "it is transposed" if spec.transposed else f"it has {spec.groups} groups"
-    if not all(isinstance(size, int) for size in spec.x[1:]):
-        return "its channels or spatial sizes are open"
-    if any(step.name == "max_pool" for step in spec.epilogue):
-        return "it is three-dimensional and pools"
-    return Epilogue.refuses(spec.epilogue, 1 - len(spec.x))
+    if spec.w[1] < FEWEST_CHANNELS and spec.groups > 1:
+        return f"its groups have fewer than {FEWEST_CHANNELS} channels"
+    return conv.refuses(spec, most_axes=3)
 
 
 def _lower(call: GroupCall, target: Target) -> Lowered:
@@ -146,38 +96,46 @@ def _lower(call: GroupCall, target: Target) -> Lowered:
     v, names, w = _Volume(spec), Names(call.name), call.get("w").array
     x: Given | int = Given("x", channels_last=True)
     launches = []
-    if any(spec.padding):
-        launches.append(_padded(names.next("pad"), x, v, target))
+    (batch, c, *size), n, kernel = spec.x, spec.w[0], spec.w[2:]
+    if v.bordered.pads:
+        shape = (batch, *size, c)
+        launches.append(padded(names.next("pad"), x, shape, v.bordered, target))
         x = 0
-    (batch, c), n, kernel = spec.x[:2], spec.w[0], spec.w[2:]
     known = isinstance(batch, int)
-    each, depth, lanes = math.prod(v.out), math.prod(kernel) * c, lanes_of(target)
-    name, m = names.next("conv"), each * batch if known else each
-    blocking = default_blocking(name, m, n, depth, target, v.windows.runs)
+    each, depth, lanes = math.prod(v.out), math.prod(kernel) * spec.w[1], lanes_of(target)
+    name, m, groups = names.next("conv"), each * batch if known else each, spec.groups
+    of_group = n // groups
+    blocking = default_blocking(name, m, of_group, depth, target, v.windows.runs)
 
     def columns() -> np.ndarray:
-        return w.transpose(2, 3, 4, 1, 0).reshape(depth, n)
+        parts = w.reshape(groups, of_group, *spec.w[1:]).transpose(0, 3, 4, 5, 2, 1)
+        return parts.reshape(groups, depth, of_group)
 
-    packed = packed_columns((depth, n), blocking.vectors * lanes, lanes, columns)
-    arrays = conv.operands(call)
-    padded, out = (batch, *v.padded, c), (batch, *v.out, n)
-    k = WeightedKernel(name, padded, packed, out, spec.epilogue, arrays, lanes)
+    shape = (groups, depth, of_group)
+    packed = packed_columns(shape, blocking.vectors * lanes, lanes, columns)
+    arrays, out = conv.operands(call), (batch, *v.out, n)
+    k = WeightedKernel(name, v.bordered.shape, packed, out, spec.epilogue, arrays, lanes)
 
-    def store(r: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
-        return k.store(index(r) * n + column, column, width, value)
+    def nest(group: tirx.Expr) -> tuple[Product, Store]:
+        def store(r: Index, column: Index, width: int, value: tirx.Expr) -> Stmt:
+            channel = group * of_group + column
+            return k.store(index(r) * n + channel, channel, width, value)
 
-    product = Product(
-        m=m,
-        n=n,
-        a=k.x,
-        row=v.window,
-        reduction=v.windows,
-        b=k.w,
-        row_step=spec.strides[2] * c,
-        begin=k.begin,
-        repeats=1 if known else k.kernel.size(batch),
-    )
-    launches.append(k.launch(contraction(product, blocking, store, target), x))
+        product = Product(
+            m=m,
+            n=of_group,
+            a=k.x,
+            row=lambda r: v.window(r) + group * spec.w[1],
+            reduction=v.windows,
+            b=k.w,
+            b_base=group * packed.shape[1],
+            row_step=spec.strides[2] * c,
+            begin=lambda column, lanes: k.begin(group * of_group + column, lanes),
+            repeats=1 if known else k.kernel.size(batch),
+        )
+        return product, store
+
+    launches.append(k.launch(contractions(groups, nest, blocking, target), x))
     return Lowered(tuple(launches), channels_last=True)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from tvm import tirx
 
 from tilewright.ops import ConvSpec
+from tilewright.targets.rules.borders import Bordered
 from tilewright.targets.rules.tir import Index
 
 
@@ -30,10 +31,8 @@ class Geometry:
         begins, ends = np.split(np.array(spec.padding), 2)
         self.begins = (0, int(begins[0])) if flat else tuple(map(int, begins))
         self.ends = (0, int(ends[0])) if flat else tuple(map(int, ends))
-        self.padded = tuple(
-            size + before + after
-            for size, before, after in zip(self.size, self.begins, self.ends, strict=True)
-        )
+        self.bordered = Bordered(self.batch, self.size, self.channels, self.begins, self.ends)
+        self.padded = self.bordered.padded
         self.out = tuple(
             (size - (kernel - 1) * dilation - 1) // stride + 1
             for size, kernel, stride, dilation in zip(
@@ -43,7 +42,7 @@ class Geometry:
 
         positions = self.out[1:] if flat else self.out
         self.x_last = (self.batch, *spec.x[2:], self.channels)
-        self.x_padded = (self.batch, *self.padded, self.channels) if self.pads else self.x_last
+        self.x_padded = self.bordered.shape if self.pads else self.x_last
         self.y_last = (self.batch, *positions, self.out_channels)
 
     @property
@@ -85,4 +84,4 @@ class Geometry:
     @property
     def pads(self) -> bool:
         """Whether x must be copied into a larger array first."""
-        return any((*self.begins, *self.ends))
+        return self.bordered.pads

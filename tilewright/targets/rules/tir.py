@@ -81,6 +81,15 @@ def ceil_div(a: Index, b: int) -> Index:
     return -(-a // b) if isinstance(a, int) else tirx.floordiv(a + (b - 1), b)
 
 
+def digits(number: Index, sizes: Sequence[int]) -> list[Index]:
+    """`number` in places of `sizes`, the last of which counts fastest; before them what is left."""
+    found: list[Index] = []
+    for size in reversed(sizes):
+        found.append(tirx.floormod(number, size))
+        number = tirx.floordiv(number, size)
+    return [number, *reversed(found)]
+
+
 def worth_threads(work: Index, least: int) -> bool:
     """Whether `work` is enough to pay for waking other threads; open sizes are taken to be."""
     return not isinstance(work, int) or work >= least
