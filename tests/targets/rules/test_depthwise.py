@@ -7,8 +7,12 @@ from hypothesis import strategies as st
 from tests.examples import examples
 from tests.targets.rules.convolutions import STEPS, check, check_open, conv_specs, floats
 from tests.targets.rules.lowering import run
+from tests.targets.rules.machine_code import instructions
 from tilewright.ops import ConvSpec, Step
-from tilewright.targets.rules.depthwise import Stretch, stretches
+from tilewright.targets import resolve
+from tilewright.targets.rules.depthwise import Stretch, launch, stretches
+from tilewright.targets.rules.geometry import Geometry
+from tilewright.targets.rules.rule import Given
 
 
 @settings(max_examples=examples(14), deadline=None)
@@ -21,6 +25,33 @@ def test_any_depthwise_convolution(spec, seed):
 @given(spec=conv_specs(depthwise=True), seed=st.integers(0, 9))
 def test_any_depthwise_convolution_of_an_open_batch(spec, seed):
     check_open(spec, seed, STEPS)
+
+
+@settings(max_examples=examples(8), deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 17), st.integers(1, 17)),
+    kernel=st.tuples(st.integers(6, 13), st.integers(4, 13)),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    more=st.tuples(*[st.integers(0, 3)] * 2),
+    seed=st.integers(0, 9),
+)
+def test_any_large_kernel(size, kernel, strides, dilation, more, seed):
+    """All padded so far that they fit, and some more; lines miss taps at both ends."""
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    begins = tuple(r // 2 + m for r, m in zip(reach, more, strict=True))
+    ends = tuple(max(0, r - s - b) for r, s, b in zip(reach, size, begins, strict=True))
+    padding = (*begins, *ends)
+    spec = ConvSpec("float32", (1, 11, *size), (11, 1, *kernel), strides, padding, dilation, 11)
+    check(spec, seed, STEPS)
+
+
+def test_a_large_kernel_is_not_written_out():
+    (w,) = floats(0, (16, 1, 31, 31))
+    spec = ConvSpec("float32", (1, 16, 28, 28), w.shape, (1, 1), (15,) * 4, (1, 1), 16)
+    name, target = "depthwise", resolve("x86-64-avx2")
+    kernel = launch(name, Given("x"), Geometry(spec), w, (), (), target).kernel
+    assert len(instructions(kernel, target.name)) < 5000
 
 
 def test_a_nan_goes_through():
