@@ -38,6 +38,16 @@ def test_notices_another_model(tmp_path, model_file):
     assert found["examples"] == [] and found["failure"]["dims"] == {}
 
 
+def test_the_model_in_double_precision_decides_where_onnx_runtime_errs(tmp_path, model_file):
+    """Its DFT of a length that is not a power of 2 errs a hundred times as much as a sum."""
+    net = Net(opset=17, x=(4, 400, 1))
+    proto = net.model(net.DFT("x", axis=1, onesided=1))
+    found = run_job_here(JOB, _job(compile_here(proto, tmp_path).library, model_file(proto)))
+    (verdict,) = found["examples"][0]["verdicts"]
+    assert found["passed"] and verdict["truth"] is not None
+    assert verdict["error"] < verdict["theirs"] / 4
+
+
 def test_keeps_golden_data_of_the_first_run(tmp_path, model_file):
     proto, golden = models.linear("n"), tmp_path / "golden"
     golden.mkdir()

@@ -35,6 +35,13 @@ SAFETY = 8.0
 
 _REARRANGES = ("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice")
 _WHOLE_AXES = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+# Operators that read between the elements of a row, with the mode that they have by default.
+_PLACES = {
+    "Resize": b"nearest",
+    "Upsample": b"nearest",
+    "GridSample": b"linear",
+    "RoiAlign": b"avg",
+}
 _LAST_AXES = ("LayerNormalization", "RMSNormalization", "Softmax", "LogSoftmax")
 
 
@@ -136,11 +143,13 @@ def reduction_length(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
         return len(node.input)
     if node.op_type in ("AveragePool", "LpPool"):
         return math.prod(attribute(node, "kernel_shape", [1]))
-    if node.op_type in ("Resize", "Upsample") and attribute(node, "mode", b"nearest") != b"nearest":
+    if node.op_type in _PLACES and attribute(node, "mode", _PLACES[node.op_type]) != b"nearest":
         # A place in a row of n numbers is off by n roundings, and the result by as many times the
         # step between neighbours: as much as a sum of n squared terms.
         return max(x[1:], default=1) ** 2
-    if node.op_type in ("CumSum", "Einsum", "Attention", "MultiHeadAttention") and x:
+    if node.op_type == "STFT":
+        return 2 * max(shapes.get(node.output[0], [])[2:], default=1)
+    if node.op_type in ("CumSum", "DFT", "Einsum", "Attention", "MultiHeadAttention") and x:
         return max(x)
     return 1
 

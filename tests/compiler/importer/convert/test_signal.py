@@ -5,7 +5,9 @@ import pytest
 
 from tests.compiling import module_of
 from tests.net import Net, answers_each
+from tilewright.compiler.importer.load import load
 from tilewright.errors import UnsupportedModel
+from tilewright.verification.reference import DoubleReference
 
 RANDOM = np.random.default_rng(7)
 
@@ -101,6 +103,20 @@ def test_frames(onesided, size, window, tmp_path):
     proto = net.model(net.add("STFT", "x", step, weights, *rest, onesided=onesided))
     sizes = (50, 43) if size == "n" else (50,)
     answers_each(proto, tmp_path, *({"x": _signal(2, n, 1)} for n in sizes), tolerance=1e-4)
+
+
+def test_a_signal_without_an_axis_of_parts_is_real(tmp_path):
+    """As PyTorch exports it, and ONNX Runtime takes it, beside the standard."""
+    net = Net(opset=17, x=(2, 60))
+    step, weights = net.const(5, np.int64), net.const(np.hanning(16))
+    proto = net.model(net.add("STFT", "x", step, weights, onesided=1))
+    x = _signal(2, 60, 1)[..., 0]
+    answers_each(proto, tmp_path, {"x": x}, tolerance=1e-4)
+    name = proto.graph.output[0].name
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    exact = DoubleReference(load(tmp_path / "m.onnx"))({"x": x})[name]
+    frames = np.lib.stride_tricks.sliding_window_view(x, 16, axis=1)[:, ::5] * np.hanning(16)
+    np.testing.assert_allclose(exact, _pairs(np.fft.rfft(frames)), atol=1e-6)
 
 
 def test_steps_and_lengths_that_are_computed(tmp_path):

@@ -108,6 +108,10 @@ def _along_computed(
 def stft(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax.Expr:
     """STFT, since version 17: frames of a signal, times a window, each transformed."""
     signal, step, window, length = [*inputs, None, None][:4]
+    if signal.ty.ndim == 2:
+        # The standard has an axis of real and imaginary parts. PyTorch leaves it out, and so may
+        # those who write for ONNX Runtime.
+        signal = bb.emit(relax.op.expand_dims(signal, 2))
     shift = _number(bb, step, "step")
     if window is not None:
         points = _plain(window.ty.shape[0])
