@@ -26,6 +26,7 @@ from tvm.ir import TensorLoad
 from tvm.s_tir import SBlockRealize, Schedule
 from tvm.s_tir.schedule import ScheduleError
 
+from tilewright.targets.rules.choices import read_both_sides
 from tilewright.targets.rules.expand_math import expand_math
 from tilewright.targets.rules.split_loops import split_loops
 from tilewright.targets.rules.turned import tile_turned
@@ -65,7 +66,7 @@ def schedule_all(mod: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, Count
         if isinstance(function, tirx.PrimFunc) and "tilewright.scheduled" not in function.attrs:
             scheduled, kind = schedule(function, target)
             counts[kind] += 1
-            mod.update_func(var, expand_math(split_loops(scheduled)))
+            mod.update_func(var, expand_math(read_both_sides(split_loops(scheduled))))
     return mod, counts
 
 
