@@ -41,6 +41,9 @@ MOST_ROWS = 8
 BY_ELEMENT = 4
 # float32 numbers of a cache line.
 LINE_FLOATS = 16
+# Terms of a sum from which on it is one of several that are added up: rounding errors grow with the
+# sums they are made at.
+LONGEST_SUM = 512
 # Streams from memory that a core reads side by side: of one, the lines that it may wait for at a
 # time are the limit. What several are worth: `benchmarks.kinds`, one row by weights from memory.
 STREAMS = 4
@@ -56,7 +59,7 @@ class Reduction:
     `run_offset(j)` is where stretch j begins, seen from the start of a row of `a`.
     """
 
-    runs: int
+    runs: Index
     length: Index
     run_offset: Callable[[tirx.Expr], Index] = lambda j: 0
 
@@ -157,12 +160,11 @@ def tile(
     """
     steps = _Steps(a, panel, reduction, lanes, streams)
     width = steps.width
-    acc, made = local(len(rows) * width, dtype, "acc")
+    places = [(r, r * width + at, at, n) for r in range(len(rows)) for at, n in steps.vectors]
+    sums, made = local(len(rows) * width, dtype, "acc")
     done = [made]
-    for r in range(len(rows)):
-        for at, n in steps.vectors:
-            value = begun(r, at, n) if begun else number(0.0, dtype, n)
-            done.append(acc.store(r * width + at, value, n))
+    for r, here, at, n in places:
+        done.append(sums.store(here, begun(r, at, n) if begun else number(0.0, dtype, n), n))
 
     length, vectors = reduction.length, len(steps.vectors)
     # Several rows read each column of b, one row drops it at once.
@@ -171,22 +173,40 @@ def tile(
     whole = isinstance(length, int) and length >= lanes
     by_element = lanes == BY_ELEMENT and dtype == "float32" and fits and whole
     along = _Steps.by_element if by_element else _Steps.by_splat
+    part = steps.part
+    acc = sums
+    if part is not None:
+        acc, made = local(len(rows) * width, dtype, "part")
+        done.append(made)
+
+    def added(terms: Stmt) -> Stmt:
+        """`terms` as a sum of its own, and then added to all."""
+        start = [acc.store(here, number(0.0, dtype, n), n) for _, here, _, n in places]
+        total = [
+            sums.store(here, sums.load(here, n) + acc.load(here, n), n) for _, here, _, n in places
+        ]
+        return seq([*start, terms, *total])
 
     def body(begins: list[tirx.Expr]) -> Stmt:
         here = replace(steps, panel=replace(panel, begins=tuple(begins[len(rows) :])))
 
         def run(j: tirx.Expr) -> Stmt:
-            return bind(
-                *(reduction.run_offset(j), "run"),
-                lambda at: along(here, acc, begins[: len(rows)], j, at),
-            )
+            def terms(at: tirx.Expr) -> Stmt:
+                take = lambda k, n: along(here, acc, begins[: len(rows)], j, at, k, n)  # noqa: E731
+                if part is None:
+                    return take(0, steps.turns)
+                full, rest = divmod(steps.turns, part)
+                parts = [loop(full, lambda p: added(take(p * part, part)), "part")]
+                return seq([*parts, *([added(take(full * part, rest))] if rest else [])])
+
+            return bind(reduction.run_offset(j), "run", terms)
 
         return loop(reduction.runs, run, "j")
 
     done.append(opaque_all([*rows, *panel.line_begins], "begin", body))
     for r in range(len(rows)):
         for at, n in pieces(panel.width, lanes):
-            done.append(store(r, at, n, acc.load(r * width + at, n)))
+            done.append(store(r, at, n, sums.load(r * width + at, n)))
     return seq(done)
 
 
@@ -219,16 +239,43 @@ class _Steps:
         """Columns that are computed."""
         return sum(size for _, size in self.vectors)
 
-    def by_splat(self, acc: Flat, begins: list[tirx.Expr], j: tirx.Expr, offset: tirx.Expr) -> Stmt:
-        """Each step loads its element of every row into all lanes of a vector."""
+    @property
+    def turns(self) -> Index:
+        """Steps of the loop along a stretch, each of which takes an element of `starts` places."""
         starts = self.panel.starts
-        each = self.reduction.length // starts if starts > 1 else self.reduction.length
+        return self.reduction.length // starts if starts > 1 else self.reduction.length
+
+    @property
+    def part(self) -> int | None:
+        """Of how many turns a sum is added up by itself; None for one sum of all."""
+        runs, length = self.reduction.runs, self.reduction.length
+        if not (isinstance(runs, int) and isinstance(length, int)) or runs * length <= LONGEST_SUM:
+            return None
+        fewest = -(-length // LONGEST_SUM)
+        even = (n for n in range(fewest, 2 * fewest + 1) if self.turns % (n * BY_ELEMENT) == 0)
+        turns = -(-self.turns // next(even, fewest))
+        return -(-turns // BY_ELEMENT) * BY_ELEMENT
+
+    def by_splat(
+        self,
+        acc: Flat,
+        begins: list[tirx.Expr],
+        j: tirx.Expr,
+        offset: tirx.Expr,
+        first: Index,
+        count: Index,
+    ) -> Stmt:
+        """Each step loads its element of every row into all lanes of a vector.
+
+        `count` turns from `first` on.
+        """
+        starts, turns = self.panel.starts, self.turns
 
         def places(k: tirx.Expr) -> Stmt:
-            turns = [k + start * each for start in range(starts)]
-            return seq([self._splat(acc, begins, j, offset, turn) for turn in turns])
+            each = [first + k + start * turns for start in range(starts)]
+            return seq([self._splat(acc, begins, j, offset, turn) for turn in each])
 
-        return loop(each, places, "k")
+        return loop(count, places, "k")
 
     def _splat(
         self, acc: Flat, begins: list[tirx.Expr], j: tirx.Expr, offset: tirx.Expr, k: Index
@@ -239,7 +286,13 @@ class _Steps:
         return self._step(acc, j, k, factors)
 
     def by_element(
-        self, acc: Flat, begins: list[tirx.Expr], j: tirx.Expr, offset: tirx.Expr
+        self,
+        acc: Flat,
+        begins: list[tirx.Expr],
+        j: tirx.Expr,
+        offset: tirx.Expr,
+        first: Index,
+        count: int,
     ) -> Stmt:
         """A vector of every row is loaded, and as many steps taken as it has elements.
 
@@ -255,10 +308,10 @@ class _Steps:
 
             return seq([self._step(acc, j, k + i, factors(i)) for i in range(self.lanes)])
 
-        full = self.reduction.length // self.lanes
-        done = [loop(full, lambda k: steps(k * self.lanes), "k")]
-        for k in range(full * self.lanes, self.reduction.length):
-            done.append(self._splat(acc, begins, j, offset, index(k)))
+        full = count // self.lanes
+        done = [loop(full, lambda k: steps(first + k * self.lanes), "k")]
+        for k in range(full * self.lanes, count):
+            done.append(self._splat(acc, begins, j, offset, index(first + k)))
         return seq(done)
 
     def _step(self, acc: Flat, j: tirx.Expr, k: tirx.Expr, factors: list[_Factor]) -> Stmt:
