@@ -63,6 +63,15 @@ def variable(start: Any, dtype: str) -> Any:
     return made
 
 
+def indices(number: tirx.Expr, sizes: Sequence[tirx.Expr]) -> list[tirx.Expr]:
+    """The indices of element `number` of what has `sizes`."""
+    found: list[tirx.Expr] = []
+    for size in reversed(sizes):
+        found.insert(0, tirx.floormod(number, size))
+        number = tirx.floordiv(number, size)
+    return found
+
+
 def merge_sort(
     order: Any,
     spare: Any,

@@ -10,7 +10,6 @@ import functools
 from collections import defaultdict
 
 import onnx
-from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from tilewright.compiler.importer.convert import (
@@ -51,8 +50,8 @@ _OURS: dict[tuple[str, str], Converter] = {
     ("", "Constant"): reshaping.constant,
     ("", "ConstantOfShape"): where_computed("ConstantOfShape", (0,), reshaping.constant_of_shape),
     ("", "Conv"): same_padding.same_padded("Conv"),
-    ("", "CumProd"): scanning.cumulative(relax.op.cumprod),
-    ("", "CumSum"): scanning.cumulative(relax.op.cumsum),
+    ("", "CumProd"): scanning.cum_prod,
+    ("", "CumSum"): scanning.cum_sum,
     ("", "DFT"): signal.dft,
     ("", "DeformConv"): sampling.deform_conv,
     ("", "Det"): matrices.det,
