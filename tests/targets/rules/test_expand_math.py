@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import tvm
+import tvm_ffi
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 
@@ -126,3 +127,30 @@ def test_leaves_other_calls_alone():
 def test_keeps_the_attributes():
     kernel = _kernel(te.exp).with_attr("global_symbol", "kernel")
     assert dict(expand_math(kernel).attrs) == dict(kernel.attrs)
+
+
+def _power(exponent: float, dtype: str) -> tirx.PrimFunc:
+    def call(x: tirx.Expr) -> tirx.Expr:
+        return tirx.call_intrin(dtype, "tirx.pow", x, tirx.const(exponent, dtype))
+
+    return schedule(_kernel(call, dtype), resolve(AVX2))[0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("exponent", range(2, 9))
+def test_whole_powers_are_products(exponent, dtype):
+    kernel = expand_math(_power(exponent, dtype))
+    code = "\n".join(instructions(kernel, AVX2))
+    assert "pow" not in code and "vmulp" in code
+    values = np.random.default_rng(4).standard_normal((64, 96)).astype(dtype)
+    values.flat[:4] = (np.nan, np.inf, -np.inf, 0)
+    x, y = (tvm.runtime.tensor(v) for v in (values, np.zeros_like(values)))
+    built(kernel, AVX2)["main"](x, y)
+    wanted = values.astype("f8") ** exponent
+    np.testing.assert_allclose(y.numpy(), wanted, rtol=8 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("exponent", [0.5, 2.5, 9.0, -2.0])
+def test_other_powers_are_left_alone(exponent):
+    plain = _power(exponent, "float32")
+    assert tvm_ffi.structural_equal(expand_math(plain), plain)

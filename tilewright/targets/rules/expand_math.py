@@ -3,10 +3,11 @@
 Before   y[i] = T.tanh(x[i])          # a libm call for each element
 After    y[i] = T.Let(T.min(1, T.max(-1, x * slope)), where={x: x[i], square: ..., ...})
 
-The logarithm of 1 + x is a function of its own. Whether a value is NaN is read from its bits, and
-the larger of two that keeps NaN is one intrinsic: of calls LLVM makes no vectors. For kernels that
-TVM's own lowering wrote; rules of ours call `vector_math` themselves. Leaves calls in types other
-than float32 alone, and functions that are not in the table.
+The logarithm of 1 + x is a function of its own, and whole powers are products. Whether a value is
+NaN is read from its bits, and the larger of two that keeps NaN is one intrinsic: of calls LLVM makes
+no vectors. For kernels that TVM's own lowering wrote; rules of ours call `vector_math` themselves.
+Leaves calls in types other than float32 alone, but for powers, and functions that are not in the
+table.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ import tvm_ffi
 from tvm import tirx
 
 from tilewright.targets.rules import vector_math
+
+# The largest exponent whose power is written as products: three squares and as many products.
+MOST_POWER = 8
 
 _EXPANSIONS: dict[str, Callable[[tirx.Expr], tirx.Expr]] = {
     "tirx.exp": vector_math.exp,
@@ -62,12 +66,33 @@ def _expand(call: tvm.ir.Call) -> tirx.Expr:
     name = getattr(call.op, "name", "")
     if name == "tirx.isnan" and str(call.args[0].ty.dtype) == "float32":
         return _is_nan(call.args[0])
+    if name == "tirx.pow" and (whole := _whole(call.args[1])) is not None:
+        return _product(call.args[0], whole)
     expansion = _EXPANSIONS.get(name)
     if expansion is None or not str(call.ty.dtype).startswith("float32"):
         return call
     if expansion is vector_math.log and (small := _beside_one(call.args[0])) is not None:
         return vector_math.log1p(small)
     return expansion(*call.args)
+
+
+def _whole(exponent: tirx.Expr) -> int | None:
+    """An exponent that is a whole number, of which a few multiplications are the power."""
+    value = exponent.value if isinstance(exponent, tirx.FloatImm) else 0
+    return int(value) if value in range(2, MOST_POWER + 1) else None
+
+
+def _product(base: tirx.Expr, exponent: int) -> tirx.Expr:
+    """`base` times itself: squares of squares, and of them those that `exponent` has in it."""
+    let = vector_math.Lets()
+    square, result = let(base, "base"), None
+    while True:
+        exponent, odd = divmod(exponent, 2)
+        if odd:
+            result = square if result is None else let(result * square, "power")
+        if not exponent:
+            return let.body(result)
+        square = let(square * square, "square")
 
 
 def _is_nan(x: tirx.Expr) -> tirx.Expr:
