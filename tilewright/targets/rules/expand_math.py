@@ -4,10 +4,10 @@ Before   y[i] = T.tanh(x[i])          # a libm call for each element
 After    y[i] = T.Let(T.min(1, T.max(-1, x * slope)), where={x: x[i], square: ..., ...})
 
 The logarithm of 1 + x is a function of its own, and whole powers are products. Whether a value is
-NaN is read from its bits, and the larger of two that keeps NaN is one intrinsic: of calls LLVM makes
-no vectors. For kernels that TVM's own lowering wrote; rules of ours call `vector_math` themselves.
-Leaves calls in types other than float32 alone, but for powers, and functions that are not in the
-table.
+NaN is read from its bits, and the larger of two that keeps NaN is one intrinsic: of calls LLVM
+makes no vectors. For kernels that TVM's own lowering wrote; rules of ours call `vector_math`
+themselves. Leaves calls in types other than float32 alone, but for powers, and functions that are
+not in the table.
 """
 
 from __future__ import annotations
