@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tilewright.ops import RecurrentSpec, Step
-from tilewright.targets.rules.recurrent import kernel, order, parameters, results
+from tilewright.targets.rules.recurrent import kernel, order, parameters, results, rows_of
 
 LSTM = RecurrentSpec("float32", "LSTM", "n", 2, 20, (Step("sigmoid"), Step("tanh"), Step("tanh")))
 GATED = (Step("sigmoid"), Step("sigmoid"), Step("tanh"))
@@ -33,6 +33,17 @@ def test_parameters_are_in_their_order(changes, names):
 
 def test_few_rows_are_one_block():
     assert "T.parallel" not in str(kernel("k", LSTM, lanes=8))
+
+
+def test_threads_share_the_steps_of_a_large_layer():
+    large = RecurrentSpec(**{**LSTM.__dict__, "batch": 1, "hidden": 256})
+    text = str(kernel("k", large, lanes=8))
+    assert text.count("T.parallel") == 1 and text.index("for t in") < text.index("T.parallel")
+
+
+def test_blocks_of_rows_leave_little_to_be_computed_twice():
+    rows = [rows_of(RecurrentSpec(**{**LSTM.__dict__, "batch": batch})) for batch in range(1, 9)]
+    assert rows == [1, 2, 3, 2, 3, 3, 3, 3]
 
 
 def test_open_batches_are_rows_of_their_own():

@@ -5,9 +5,10 @@
         c, h = the cell's function of the sums and of c
 
 x @ W for all steps at once is a matrix product of its own, before. The state stays in the cache of
-the core that has the rows; r is read once a step and block, from end to end: it lies in the order
-in which it is needed (`order`), since a step is as fast as r comes from the cache. A row whose
-sequence is over keeps its state and gives zeros.
+the core that has the rows; where there is one block of rows alone, threads share each step. r is
+read once a step and block, in several streams from end to end: it lies in the order in which it is
+needed (`order`), since a step is as fast as r comes from the cache. A row whose sequence is over
+keeps its state and gives zeros.
 Source: https://onnx.ai/onnx/operators/onnx__LSTM.html, onnx__GRU.html and onnx__RNN.html
 """
 
@@ -23,6 +24,7 @@ from tvm.tirx import PrimFunc, Stmt
 from tilewright.ops import Step
 from tilewright.ops.recurrent import RecurrentSpec
 from tilewright.targets.rules.epilogue import ELEMENTWISE
+from tilewright.targets.rules.register_tile import STREAMS
 from tilewright.targets.rules.tir import (
     Flat,
     Index,
@@ -43,8 +45,13 @@ from tilewright.targets.rules.vector_math import like
 # Sums of a tile: with fewer, each waits for its last addition; with more they leave the registers.
 FEWEST_SUMS, MOST_SUMS = 8, 12
 MOST_ROWS = 3
+# Rows whose products take as long as reading r does.
+WORTH_OF_R = 8 / 3
 # Multiply-adds of a row of the batch that pay for waking another thread.
 FEWEST_PRODUCTS = 1 << 16
+# Multiply-adds of one step from which on threads share it. Each then reads a part of r, the same at
+# every step, which stays in its cache.
+FEWEST_OF_STEP = 1 << 16
 
 ACTIVATIONS: dict[str, Callable[..., tirx.Expr]] = {
     **ELEMENTWISE,
@@ -116,8 +123,10 @@ def kernel(name: str, spec: RecurrentSpec, lanes: int) -> PrimFunc:
     flats |= {key: made.param(shape, "float32", key) for key, shape in results(spec)}
     batch, steps = made.size(spec.batch), made.size(spec.sequence)
     rows = rows_of(spec)
-    nest = _Nest(spec, flats, rows, lanes, batch)
     blocks = -(-spec.batch // rows) if isinstance(spec.batch, int) else batch
+    alone = isinstance(blocks, int) and blocks * count == 1
+    shared = alone and worth_threads(g * n * n, FEWEST_OF_STEP)
+    nest = _Nest(spec, flats, rows, lanes, batch, shared)
 
     def block(b: tirx.Expr) -> Stmt:
         d, place = (tirx.floordiv(b, blocks), tirx.floormod(b, blocks)) if count > 1 else (0, b)
@@ -126,14 +135,17 @@ def kernel(name: str, spec: RecurrentSpec, lanes: int) -> PrimFunc:
         return bind(d, "d", lambda d: bind(first, "first", lambda at: nest.whole(d, at, steps)))
 
     work = steps * (g * n * n) if isinstance(steps, int) else steps
-    alone = isinstance(blocks, int) and blocks * count == 1
     many = not alone and worth_threads(work, FEWEST_PRODUCTS)
     return made.finish(loop(blocks * count, block, "block", parallel=many))
 
 
 def rows_of(spec: RecurrentSpec) -> int:
     """Rows of the batch that are computed together."""
-    return min(spec.batch, MOST_ROWS) if isinstance(spec.batch, int) else 1
+    if not isinstance(spec.batch, int):
+        return 1
+    most = min(spec.batch, MOST_ROWS)
+    # A last block that is not full computes some rows again; one of few rows waits for r.
+    return min(range(most, 0, -1), key=lambda rows: -(-spec.batch // rows) * max(rows, WORTH_OF_R))
 
 
 def _tiles(spec: RecurrentSpec, gates: int, lanes: int) -> list[tuple[int, int]]:
@@ -159,6 +171,7 @@ class _Nest:
     rows: int
     lanes: int
     batch: Index
+    shared: bool
 
     def whole(self, d: Index, first: tirx.Expr, steps: Index) -> Stmt:
         """The sequence in direction `d`, for `rows` rows from `first` on."""
@@ -206,7 +219,8 @@ class _Nest:
         wide = tiles[0][1]
         alike = sum(size == wide for _, size in tiles)
         lanes = min(wide, self.lanes)
-        done = [loop(alike, lambda i: tile(i * wide, wide // lanes, lanes), "unit")]
+        each = lambda i: tile(i * wide, wide // lanes, lanes)  # noqa: E731
+        done = [loop(alike, each, "unit", parallel=self.shared)]
         done += [tile(index(at), 1, size) for at, size in tiles[alike:]]
         return seq(done)
 
@@ -288,7 +302,11 @@ class _Step:
                         done.append(acc.store(at, acc.load(at, lanes) + factor * weight, lanes))
             return seq(done)
 
-        steps.append(loop(n, add, "k"))
+        # A core takes more of a distant cache when it reads several streams at once.
+        starts = next(m for m in (STREAMS, 2, 1) if n % m == 0)
+        each = n // starts
+        together = lambda k: seq([add(k + m * each) for m in range(starts)])  # noqa: E731
+        steps.append(loop(each, together, "k"))
         return lambda gate, row, v: acc.load(slot(gate, row, v), lanes), steps
 
     def _start(self, gate: int, row: int, j: Index, lanes: int) -> tirx.Expr:

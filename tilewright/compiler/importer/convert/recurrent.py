@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from tvm import relax
 
 from tilewright.compiler.importer.graph import text
@@ -17,6 +18,7 @@ from tilewright.compiler.lower import OPAQUE, RULE, SCHEDULED
 from tilewright.errors import ModelError, UnsupportedModel
 from tilewright.ops import RecurrentSpec, Step
 from tilewright.ops.recurrent import GATES
+from tilewright.passes.relax_constants import array_of, constant, is_constant
 from tilewright.passes.shapes import shape_of
 from tilewright.targets.rules import recurrent
 
@@ -150,9 +152,7 @@ class _Layer:
         rows = (end - begin) * gates * n
         w = self._emit(relax.op.reshape(own(self._w), (rows, -1)))
         x = self._emit(relax.op.matmul(self._x, self._emit(relax.op.permute_dims(w, [1, 0]))))
-        flat = self._emit(relax.op.reshape(own(self._r), (end - begin, -1)))
-        places = recurrent.order(spec, self._lanes)
-        values = {"r": self._emit(relax.op.take(flat, relax.const(places, "int64"), 1))}
+        values = {"r": self._reordered(own(self._r), recurrent.order(spec, self._lanes))}
         if self._b is not None:
             b = own(self._b)
             added, recurrent_bias = (
@@ -161,13 +161,12 @@ class _Layer:
             if late:
                 # The bias of the third gate's product is reset with it.
                 values["rb"] = self._cut(recurrent_bias, 1, 2 * n, 3 * n)
-                zeros = self._emit(relax.op.zeros((end - begin, n), "float32"))
-                kept = [self._cut(recurrent_bias, 1, 0, 2 * n), zeros]
-                recurrent_bias = self._emit(relax.op.concat(kept, 1))
-            bias = self._emit(relax.op.add(added, recurrent_bias))
-            x = self._emit(relax.op.add(x, self._emit(relax.op.reshape(bias, (rows,)))))
+                zeros = constant(np.zeros((end - begin, n), "float32"))
+                recurrent_bias = self._joined(self._cut(recurrent_bias, 1, 0, 2 * n), zeros)
+            bias = self._emit(relax.op.reshape(self._sum(added, recurrent_bias), (rows,)))
+            x = self._emit(relax.op.add(x, bias))
         elif late:
-            values["rb"] = self._emit(relax.op.zeros((end - begin, n), "float32"))
+            values["rb"] = constant(np.zeros((end - begin, n), "float32"))
         values["x"] = x
         if self._p is not None:
             values["p"] = own(self._p)
@@ -191,8 +190,30 @@ class _Layer:
         found = self._emit(relax.call_tir(made, arguments, kinds))
         return [self._emit(relax.TupleGetItem(found, number)) for number in range(len(kinds))]
 
-    def _cut(self, value: relax.Expr, axis: int, begin: int, end: int) -> relax.Var:
+    # What is known is arranged here: of a run a large r would take more time than the layer.
+
+    def _reordered(self, r: relax.Expr, places: np.ndarray) -> relax.Expr:
+        """Of each direction, the numbers of r at `places`."""
+        if is_constant(r):
+            array = array_of(r)
+            return constant(array.reshape(len(array), -1)[:, places])
+        flat = self._emit(relax.op.reshape(r, (r.ty.shape[0], -1)))
+        return self._emit(relax.op.take(flat, relax.const(places, "int64"), 1))
+
+    def _cut(self, value: relax.Expr, axis: int, begin: int, end: int) -> relax.Expr:
+        if is_constant(value):
+            return constant(array_of(value).take(range(begin, end), axis))
         return self._emit(relax.op.strided_slice(value, [axis], [begin], [end]))
+
+    def _joined(self, *values: relax.Expr) -> relax.Expr:
+        if all(map(is_constant, values)):
+            return constant(np.concatenate([array_of(value) for value in values], 1))
+        return self._emit(relax.op.concat(list(values), 1))
+
+    def _sum(self, one: relax.Expr, other: relax.Expr) -> relax.Expr:
+        if is_constant(one) and is_constant(other):
+            return constant(array_of(one) + array_of(other))
+        return self._emit(relax.op.add(one, other))
 
     def _state(self, value: relax.Expr | None) -> relax.Expr:
         """The first state, [directions, batch, hidden]; zeros where none is given."""
