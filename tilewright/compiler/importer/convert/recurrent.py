@@ -217,6 +217,8 @@ class _Layer:
 
     def _state(self, value: relax.Expr | None) -> relax.Expr:
         """The first state, [directions, batch, hidden]; zeros where none is given."""
+        if value is None and isinstance(self._batch, int):
+            return constant(np.zeros((len(self._directions), self._batch, self._hidden), "float32"))
         if value is None:
             shape = relax.ShapeExpr([len(self._directions), self._sizes[1], self._hidden])
             return self._emit(relax.op.zeros(shape, "float32"))
