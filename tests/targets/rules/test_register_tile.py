@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.targets.rules.convolutions import reference
 from tests.targets.rules.lowering import run
 from tests.targets.rules.machine_code import instructions
-from tilewright.ops import GemmSpec
+from tilewright.ops import ConvSpec, GemmSpec
 from tilewright.targets import resolve
 from tilewright.targets.catalog import CATALOG
 from tilewright.targets.rules.gemm import linear
@@ -61,3 +62,15 @@ def test_a_long_sum_errs_as_its_parts_do(m, k):
     _, y = run(GemmSpec("float32", x.shape, w.shape, True), (m, 64), x=x, w=w)
     exact = x.astype("f8") @ w
     assert np.sqrt(np.square(y - exact).mean()) < 5e-7 * np.sqrt(k)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_long_sum_over_short_stretches_errs_as_its_parts_do(groups):
+    """Of a window of 7x7, a row of which is 7 times 18 channels, and of groups 18 in a row."""
+    random = np.random.default_rng(groups)
+    shapes = (1, groups * 18, 13, 13), (groups * 40, 18, 7, 7)
+    x, w = (random.standard_normal(shape, dtype="float32") for shape in shapes)
+    spec = ConvSpec("float32", x.shape, w.shape, (1, 1), (0,) * 4, (1, 1), groups)
+    _, y = run(spec, (1, groups * 40, 7, 7), x=x, w=w)
+    exact = reference(x, w, spec)
+    assert np.sqrt(np.square(y - exact).mean()) < 4e-7 * np.sqrt(882)

@@ -170,12 +170,11 @@ def tile(
     # Several rows read each column of b, one row drops it at once.
     columns = 2 * vectors if len(rows) > 1 else 2
     fits = len(rows) * (vectors + 1) + columns <= registers
-    whole = isinstance(length, int) and length >= lanes
-    by_element = lanes == BY_ELEMENT and dtype == "float32" and fits and whole
+    vectors_of_a = isinstance(length, int) and length >= lanes
+    by_element = lanes == BY_ELEMENT and dtype == "float32" and fits and vectors_of_a
     along = _Steps.by_element if by_element else _Steps.by_splat
-    part = steps.part
     acc = sums
-    if part is not None:
+    if steps.part is not None:
         acc, made = local(len(rows) * width, dtype, "part")
         done.append(made)
 
@@ -190,24 +189,44 @@ def tile(
     def body(begins: list[tirx.Expr]) -> Stmt:
         here = replace(steps, panel=replace(panel, begins=tuple(begins[len(rows) :])))
 
-        def run(j: tirx.Expr) -> Stmt:
-            def terms(at: tirx.Expr) -> Stmt:
-                take = lambda k, n: along(here, acc, begins[: len(rows)], j, at, k, n)  # noqa: E731
-                if part is None:
-                    return take(0, steps.turns)
-                full, rest = divmod(steps.turns, part)
-                parts = [loop(full, lambda p: added(take(p * part, part)), "part")]
-                return seq([*parts, *([added(take(full * part, rest))] if rest else [])])
+        def take(j: tirx.Expr, at: tirx.Expr, first: Index, count: Index) -> Stmt:
+            return along(here, acc, begins[: len(rows)], j, at, first, count)
 
-            return bind(reduction.run_offset(j), "run", terms)
-
-        return loop(reduction.runs, run, "j")
+        return _stretches(steps, take, added)
 
     done.append(opaque_all([*rows, *panel.line_begins], "begin", body))
     for r in range(len(rows)):
         for at, n in pieces(panel.width, lanes):
             done.append(store(r, at, n, sums.load(r * width + at, n)))
     return seq(done)
+
+
+# The products of stretch j, which is `at` from where a row begins: `count` turns from `first` on.
+_Take = Callable[[tirx.Expr, tirx.Expr, Index, Index], Stmt]
+
+
+def _stretches(steps: _Steps, take: _Take, added: Callable[[Stmt], Stmt]) -> Stmt:
+    """All stretches of the reduction; where they are long, in parts that `added` adds up."""
+    reduction, part = steps.reduction, steps.part
+
+    def whole(j: tirx.Expr) -> Stmt:
+        return bind(reduction.run_offset(j), "run", lambda at: take(j, at, 0, steps.turns))
+
+    if part is None:
+        return loop(reduction.runs, whole, "j")
+    if (together := steps.runs_of_a_part) > 1:
+        several = lambda p: loop(together, lambda j: whole(p * together + j), "j")  # noqa: E731
+        return loop(reduction.runs // together, lambda p: added(several(p)), "part")
+    full, rest = divmod(steps.turns, part)
+
+    def parts(j: tirx.Expr, at: tirx.Expr) -> Stmt:
+        done = [loop(full, lambda p: added(take(j, at, p * part, part)), "part")]
+        return seq([*done, *([added(take(j, at, full * part, rest))] if rest else [])])
+
+    def run(j: tirx.Expr) -> Stmt:
+        return bind(reduction.run_offset(j), "run", lambda at: parts(j, at))
+
+    return loop(reduction.runs, run, "j")
 
 
 # An element of a row of `a`, in as many lanes as are asked for.
@@ -247,7 +266,7 @@ class _Steps:
 
     @property
     def part(self) -> int | None:
-        """Of how many turns a sum is added up by itself; None for one sum of all."""
+        """Of how many turns of a stretch a sum is added up by itself; None for one sum of all."""
         runs, length = self.reduction.runs, self.reduction.length
         if not (isinstance(runs, int) and isinstance(length, int)) or runs * length <= LONGEST_SUM:
             return None
@@ -255,6 +274,12 @@ class _Steps:
         even = (n for n in range(fewest, 2 * fewest + 1) if self.turns % (n * BY_ELEMENT) == 0)
         turns = -(-self.turns // next(even, fewest))
         return -(-turns // BY_ELEMENT) * BY_ELEMENT
+
+    @property
+    def runs_of_a_part(self) -> int:
+        """How many short stretches, all of each, are added up by themselves."""
+        most = max(1, LONGEST_SUM // self.reduction.length)
+        return max(n for n in range(1, most + 1) if self.reduction.runs % n == 0)
 
     def by_splat(
         self,
