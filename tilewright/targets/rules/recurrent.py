@@ -30,6 +30,7 @@ from tilewright.targets.rules.tir import (
     Index,
     Kernel,
     bind,
+    branch,
     copy,
     index,
     local,
@@ -124,19 +125,33 @@ def kernel(name: str, spec: RecurrentSpec, lanes: int) -> PrimFunc:
     batch, steps = made.size(spec.batch), made.size(spec.sequence)
     rows = rows_of(spec)
     blocks = -(-spec.batch // rows) if isinstance(spec.batch, int) else batch
-    alone = isinstance(blocks, int) and blocks * count == 1
-    shared = alone and worth_threads(g * n * n, FEWEST_OF_STEP)
-    nest = _Nest(spec, flats, rows, lanes, batch, shared)
 
-    def block(b: tirx.Expr) -> Stmt:
-        d, place = (tirx.floordiv(b, blocks), tirx.floormod(b, blocks)) if count > 1 else (0, b)
-        # The last block begins early enough to be whole: what two blocks compute is the same.
-        first = place if rows == 1 else tirx.min(place * rows, batch - rows)
-        return bind(d, "d", lambda d: bind(first, "first", lambda at: nest.whole(d, at, steps)))
+    def layer(*, shared: bool, parallel: bool) -> Stmt:
+        """All blocks: in parallel or not, and with steps that threads share or not."""
+        nest = _Nest(spec, flats, rows, lanes, batch, shared)
+
+        def block(b: tirx.Expr) -> Stmt:
+            d, place = (
+                (0, b) if count == 1 else (tirx.floordiv(b, blocks), tirx.floormod(b, blocks))
+            )
+            # The last block begins early enough to be whole: what two blocks compute is the same.
+            first = place if rows == 1 else tirx.min(place * rows, batch - rows)
+            return bind(d, "d", lambda d: bind(first, "first", lambda at: nest.whole(d, at, steps)))
+
+        return loop(blocks * count, block, "block", parallel=parallel)
 
     work = steps * (g * n * n) if isinstance(steps, int) else steps
-    many = not alone and worth_threads(work, FEWEST_PRODUCTS)
-    return made.finish(loop(blocks * count, block, "block", parallel=many))
+    many = worth_threads(work, FEWEST_PRODUCTS)
+    pays = worth_threads(g * n * n, FEWEST_OF_STEP)
+    if isinstance(blocks, int) and blocks * count == 1:
+        body = layer(shared=pays, parallel=False)
+    elif not isinstance(blocks, int) and count == 1 and pays:
+        body = branch(
+            blocks <= 1, layer(shared=True, parallel=False), layer(shared=False, parallel=many)
+        )
+    else:
+        body = layer(shared=False, parallel=many)
+    return made.finish(body)
 
 
 def rows_of(spec: RecurrentSpec) -> int:

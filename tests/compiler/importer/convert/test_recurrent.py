@@ -110,12 +110,14 @@ def test_any_layer(tmp_path_factory, layer):
     _agrees(module, proto, _feed(proto, {}, lengths))
 
 
+@pytest.mark.parametrize("batch", [1, "rows"])
 @pytest.mark.parametrize("cell", sorted(GATES))
-def test_threads_share_the_steps_of_a_large_layer(tmp_path, cell):
-    proto = _model(cell, sequence=5, batch=1, size=7, hidden=264)
+def test_threads_share_the_steps_of_a_large_layer(tmp_path, cell, batch):
+    proto = _model(cell, sequence=5, batch=batch, size=7, hidden=264)
     library = compile_here(proto, tmp_path).library
-    for threads in (1, 2):
-        _agrees(runtime.load(library, threads=threads), proto, _feed(proto, {}))
+    for threads, rows in ((1, 1), (2, 1), (2, 3)):
+        sizes = {"rows": rows} if batch == "rows" else {}
+        _agrees(runtime.load(library, threads=threads), proto, _feed(proto, sizes))
 
 
 @pytest.mark.parametrize("attributes", [{}, {"linear_before_reset": 1}])
