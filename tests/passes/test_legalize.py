@@ -157,7 +157,10 @@ class _Extremes:
 _EXTREMES = _Extremes()
 
 
-@pytest.mark.parametrize("shape, axes", [((8, 70, 70), [1, 2]), ((3, 5000), [1]), ((5000, 2), [0])])
+@pytest.mark.parametrize(
+    "shape, axes",
+    [((8, 70, 70), [1, 2]), ((3, 5000), [1]), ((5000, 2), [0]), ((3, 768), [1]), ((2, 65536), [1])],
+)
 @pytest.mark.parametrize("keepdims", [True, False])
 def test_long_sums_err_as_the_root_of_their_length(shape, axes, keepdims):
     """Added one after the other, these are off by 1e-4 and more."""

@@ -109,6 +109,8 @@ def _reduce(x: te.Tensor, reducer: object, axes: list[int] | None, keepdims: boo
 # Terms. Up to the first, sums are TVM's; above the second, they have partial sums of at most so
 # many numbers, and of no fewer than so many where the length allows it.
 _SHORT_SUM, _LONG_SUM, _PART, _SHORTEST_PART = 64, 512, 256, 16
+# Sums that numbers side by side are added to: several vectors of any target.
+_AT_ONCE = (32, 64, 128, 256)
 # Too few bits to add in.
 _NARROW = ("float16", "bfloat16")
 
@@ -125,7 +127,8 @@ def _sum(name: str, mean: bool) -> Callable:
         def in_parts(x: te.Tensor) -> te.Tensor:
             shape = list(x.shape)
             terms = math.prod((shape[axis] for axis in axes), start=tirx.const(1, "int64"))
-            for axis in reversed(axes):
+            # The last one at the end: until then its numbers are added to sums side by side.
+            for axis in axes:
                 x = _sum_of_parts(x, axis)
             if not keepdims:
                 kept = [size for axis, size in enumerate(shape) if axis not in axes]
@@ -192,12 +195,19 @@ def _variance(bb: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 
 
 def _sum_of_parts(x: te.Tensor, axis: int) -> te.Tensor:
-    """The sum along `axis`, which stays with size 1; of narrow numbers, in float32."""
+    """The sum along `axis`, which stays with size 1; of narrow numbers, in float32.
+
+    Parts are stretches of it; along the last axis, where they can, every so many-th number, so that
+    numbers that lie side by side are added to as many sums at once.
+    """
     size = int(x.shape[axis]) if isinstance(x.shape[axis], tirx.IntImm) else x.shape[axis]
     wide = "float32" if x.dtype in _NARROW else x.dtype
     length = parts = 1
+    ways = _sums_at_once(size) if axis == len(x.shape) - 1 else 0
     if isinstance(size, tirx.Expr) or size <= _PART:
         length = size
+    elif ways:
+        length, parts = size // ways, ways
     else:
         # Parts of one length need no comparison at every step.
         length = max(n for n in range(1, _PART + 1) if size % n == 0)
@@ -206,7 +216,7 @@ def _sum_of_parts(x: te.Tensor, axis: int) -> te.Tensor:
     j = te.reduce_axis((0, length), name="j")
 
     def part(*index: tirx.Var) -> tirx.Expr:
-        place = index[axis] * length + j
+        place = j * ways + index[axis] if parts == ways else index[axis] * length + j
         value = x(*index[:axis], place, *index[axis + 1 :]).astype(wide)
         if parts > 1 and size % length:
             value = tirx.if_then_else(place < size, value, tirx.const(0, wide))
@@ -215,6 +225,13 @@ def _sum_of_parts(x: te.Tensor, axis: int) -> te.Tensor:
     shape = [parts if n == axis else own for n, own in enumerate(x.shape)]
     summed = te.compute(shape, part, name="part")
     return summed if parts == 1 else _sum_of_parts(summed, axis)
+
+
+def _sums_at_once(size: int | tirx.Expr) -> int:
+    """Into how many interleaved parts of no more than _PART numbers a row falls; 0 for none."""
+    if isinstance(size, tirx.Expr):
+        return 0
+    return next((n for n in _AT_ONCE if size % n == 0 and size // n <= _PART), 0)
 
 
 LOWERINGS = {
