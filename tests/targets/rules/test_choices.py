@@ -90,3 +90,16 @@ def test_open_sizes():
     named = []
     tvm_ffi.structural_walk(read_both_sides(plain), (tirx.Let, named.append))
     assert len(named) == 2
+
+
+def test_the_update_of_a_reduction_stays_as_it_is():
+    x = te.placeholder((6, 32), name="x")
+    k = te.reduce_axis((0, 6), "k")
+    larger = te.comm_reducer(
+        lambda a, b: tirx.Select(tirx.isnan(a), a, tirx.max(a, b)),
+        lambda t: tirx.const(-1, t),
+        name="larger",
+    )
+    y = te.compute((32,), lambda i: larger(x[k, i], axis=[k]), name="y")
+    plain = schedule(te.create_prim_func([x, y]), AVX2)[0]
+    assert tvm_ffi.structural_equal(read_both_sides(plain), plain)

@@ -19,6 +19,7 @@ from tvm.tirx import BufferStore, IntImm
 
 from tilewright.targets.rules.vector_math import Lets
 
+_SPATIAL = tirx.IterVar.DataPar
 # Of its arguments but one is evaluated: what stands there stays there.
 _CONDITIONAL = tvm.ir.Op.get("prim.if_then_else")
 
@@ -29,7 +30,8 @@ def read_both_sides(function: tirx.PrimFunc) -> tirx.PrimFunc:
 
 
 def _of_block(block: SBlock) -> SBlock:
-    if not len(block.iter_vars):
+    # Of what a reduction's update names, TVM's elimination of common expressions loses the order.
+    if not len(block.iter_vars) or any(axis.iter_type != _SPATIAL for axis in block.iter_vars):
         return block
     analyzer = tvm.sym.Analyzer()
     for axis in block.iter_vars:
