@@ -39,7 +39,7 @@ def test_notices_another_model(tmp_path, model_file):
 
 
 def test_the_model_in_double_precision_decides_where_onnx_runtime_errs(tmp_path, model_file):
-    """Its DFT of a length that is not a power of 2 errs a hundred times as much as a sum."""
+    """Its DFT of a length that is not a power of 2 errs more than a sum of so many terms."""
     net = Net(opset=17, x=(4, 400, 1))
     proto = net.model(net.DFT("x", axis=1, onesided=1))
     found = run_job_here(JOB, _job(compile_here(proto, tmp_path).library, model_file(proto)))

@@ -106,7 +106,7 @@ def test_frames(onesided, size, window, tmp_path):
 
 
 def test_a_signal_without_an_axis_of_parts_is_real(tmp_path):
-    """As PyTorch exports it, and ONNX Runtime takes it, beside the standard."""
+    """As ONNX Runtime takes it, beside the standard."""
     net = Net(opset=17, x=(2, 60))
     step, weights = net.const(5, np.int64), net.const(np.hanning(16))
     proto = net.model(net.add("STFT", "x", step, weights, onesided=1))

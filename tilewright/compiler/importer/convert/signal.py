@@ -109,8 +109,7 @@ def stft(bb: relax.BlockBuilder, inputs: list, attrs: dict, opset: int) -> relax
     """STFT, since version 17: frames of a signal, times a window, each transformed."""
     signal, step, window, length = [*inputs, None, None][:4]
     if signal.ty.ndim == 2:
-        # The standard has an axis of real and imaginary parts. PyTorch leaves it out, and so may
-        # those who write for ONNX Runtime.
+        # The standard has an axis of real and imaginary parts. ONNX Runtime takes a signal without.
         signal = bb.emit(relax.op.expand_dims(signal, 2))
     shift = _number(bb, step, "step")
     if window is not None:
